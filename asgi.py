@@ -1,0 +1,90 @@
+"""The composition root: ``uvicorn asgi:app --lifespan on`` serves Django and FastAPI as one app, on one lifespan.
+
+root Starlette      the lifespan opens Resources once, and closes them once, in reverse
+  middleware        request id -> problems -> hosts -> lifespan? -> body limit -> Django's thread -> deadline
+  /healthz /readyz  answered here
+  /api              FastAPI: routes -> service -> repository
+  /                 Django: /admin, accounts, static files; last, because it takes whatever is left
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+from asgi_correlation_id import CorrelationIdMiddleware
+from django.core.asgi import get_asgi_application
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+django = get_asgi_application()  # Fills the app registry: what is imported below may use models.
+
+from fastapi_app.app import create_api  # noqa: E402
+from fastapi_app.core.database import database_answers  # noqa: E402
+from fastapi_app.core.errors import ProblemResponses, root_server_error  # noqa: E402
+from fastapi_app.core.requests import State  # noqa: E402
+from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E402
+from project.config import config  # noqa: E402
+from project.database import django_database, migrations_are_applied  # noqa: E402
+from project.health import alive, readiness  # noqa: E402
+from project.middleware import (  # noqa: E402
+    CancelOnDisconnect,
+    Deadline,
+    DjangoThread,
+    OneLineStartupErrors,
+    RequireLifespan,
+    is_sane_request_id,
+)
+from project.mounts import mount  # noqa: E402
+
+
+@asynccontextmanager
+async def lifespan(_app: Starlette) -> AsyncIterator[State]:
+    """Open what the process holds, serve, close it in reverse."""
+    async with ResourceStack(
+        startup_timeout_s=config.startup_timeout_s, shutdown_timeout_s=config.shutdown_timeout_s
+    ) as stack:
+        await stack.open("Django's database", django_database(config))
+        yield State(resources=await open_resources(stack, config))
+
+
+async def serve_django(scope: Scope, receive: Receive, send: Send) -> None:
+    """Hand HTTP to Django, whose handler raises on anything else; a websocket is refused."""
+    app: ASGIApp = WebSocketClose() if scope["type"] == "websocket" else cast("ASGIApp", django)
+    await app(scope, receive, send)
+
+
+async def redirect_to_api(request: Request) -> RedirectResponse:
+    """``/api`` would fall through to Django; ``/api/`` is the API's."""
+    return RedirectResponse(request.url.replace(path=f"{request.url.path}/"))
+
+
+app = Starlette(
+    lifespan=lifespan,
+    middleware=[
+        Middleware(OneLineStartupErrors),
+        Middleware(CorrelationIdMiddleware, validator=lambda text: is_sane_request_id(text) is not None),
+        Middleware(ProblemResponses, prefix="/api"),
+        Middleware(TrustedHostMiddleware, allowed_hosts=config.trusted_hosts, www_redirect=False),
+        Middleware(RequireLifespan),
+        Middleware(RequestBodyLimitMiddleware, max_body_size=config.max_body_bytes),
+        Middleware(DjangoThread),
+        Middleware(Deadline, seconds=config.request_timeout_s),
+    ],
+    exception_handlers={Exception: root_server_error},
+    routes=[
+        Route("/healthz", alive),
+        Route("/readyz", readiness(database=database_answers, migrations=migrations_are_applied)),
+        Route("/api", redirect_to_api),
+        mount("/api", create_api(), middleware=[Middleware(CancelOnDisconnect)]),
+        mount("/", serve_django),
+    ],
+)

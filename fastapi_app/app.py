@@ -1,0 +1,27 @@
+"""The API: routers, errors, documentation. It has no lifespan of its own; a mounted app's never runs."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, FastAPI
+
+from fastapi_app.core.docs import add_docs
+from fastapi_app.core.errors import HANDLERS, responses
+from fastapi_app.users.routes import router as users
+
+
+def create_api() -> FastAPI:
+    """A FastAPI app to be mounted where a lifespan provides ``State``."""
+    api = FastAPI(title="Tandem", version="1", docs_url=None, redoc_url=None, exception_handlers=HANDLERS)
+    add_docs(api)
+    v1 = APIRouter(
+        prefix="/v1",
+        responses=responses(
+            HTTPStatus.UNAUTHORIZED,
+            HTTPStatus.FORBIDDEN,
+            HTTPStatus.UNPROCESSABLE_CONTENT,
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+        ),
+    )
+    v1.include_router(users)
+    api.include_router(v1)
+    return api

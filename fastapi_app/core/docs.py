@@ -1,0 +1,30 @@
+"""The pages about the API: Swagger UI, served from this process's own static files."""
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse
+
+SWAGGER_UI = "/static/drf_spectacular_sidecar/swagger-ui-dist"
+
+
+def add_docs(api: FastAPI) -> None:
+    """Serve ``docs`` below ``api``, and lead its root there."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def root(request: Request) -> RedirectResponse:
+        return RedirectResponse(request.url_for("docs").path)
+
+    @router.get("/docs")
+    async def docs(request: Request) -> HTMLResponse:
+        site = request.scope.get("app_root_path", "")
+        return get_swagger_ui_html(
+            openapi_url=f"{request.scope['root_path']}{api.openapi_url}",
+            title=f"{api.title}: API",
+            swagger_js_url=f"{site}{SWAGGER_UI}/swagger-ui-bundle.js",
+            swagger_css_url=f"{site}{SWAGGER_UI}/swagger-ui.css",
+            swagger_favicon_url=f"{site}{SWAGGER_UI}/favicon-32x32.png",
+        )
+
+    api.include_router(router)

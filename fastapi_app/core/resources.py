@@ -1,0 +1,93 @@
+"""Everything the process holds open: opened in one place, within a time limit, and closed once, in reverse."""
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import httpx2
+
+from fastapi_app.core.database import Database, open_database
+from fastapi_app.core.security import KeyFile, TokenVerifier
+from project.config import Config, StartupError
+
+logger = logging.getLogger(__name__)
+
+HTTP_TIMEOUT_S = 10.0
+"""For each phase of a call to another service; below the request's own deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What requests share. Each field is safe to use from many tasks at once; a session is not, and is not here."""
+
+    database: Database
+    http: httpx2.AsyncClient
+    tokens: TokenVerifier
+
+
+class ResourceStack:
+    """Opens resources one after the other and closes them in reverse; neither a failure nor a hang stops the rest.
+
+    No signal interrupts a lifespan and no time-out of the server covers it, so both halves are bounded here:
+    all openings together by ``startup_timeout_s``, each closing by ``shutdown_timeout_s``.
+    """
+
+    def __init__(self, *, startup_timeout_s: float, shutdown_timeout_s: float) -> None:
+        self.startup_timeout_s = startup_timeout_s
+        self.shutdown_timeout_s = shutdown_timeout_s
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._startup_deadline = asyncio.get_running_loop().time() + self.startup_timeout_s
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def open[T](self, name: str, resource: AbstractAsyncContextManager[T]) -> T:
+        """Enter ``resource``, to be left when the stack is.
+
+        Raises:
+            StartupError: it failed or took too long; the message names it.
+        """
+        try:
+            async with asyncio.timeout_at(self._startup_deadline) as limit:
+                value = await resource.__aenter__()
+        except StartupError:
+            raise
+        except Exception as error:
+            logger.debug("cannot open %s", name, exc_info=True)
+            reason = (
+                f"not open within {self.startup_timeout_s:g} s (STARTUP_TIMEOUT_S)"
+                if limit.expired()
+                else f"{type(error).__name__}: {' '.join(str(error).split())}"
+            )
+            raise StartupError(f"cannot open {name}: {reason}") from error
+        self._stack.push_async_callback(self._close, name, resource)
+        return value
+
+    async def _close[T](self, name: str, resource: AbstractAsyncContextManager[T]) -> None:
+        try:
+            async with asyncio.timeout(self.shutdown_timeout_s):
+                await resource.__aexit__(None, None, None)
+        except Exception:
+            logger.exception("cannot close %s", name)
+            raise
+
+
+async def open_resources(stack: ResourceStack, config: Config) -> Resources:
+    """Open what the API needs, each proving that it works.
+
+    Raises:
+        StartupError: one of them does not.
+    """
+    return Resources(
+        database=await stack.open("the database", open_database(config)),
+        http=await stack.open("the HTTP client", httpx2.AsyncClient(timeout=HTTP_TIMEOUT_S)),
+        tokens=TokenVerifier(issuer=config.base_url, audience=config.api_audience, keys=KeyFile(config.jwks_file)),
+    )

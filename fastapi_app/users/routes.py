@@ -1,0 +1,69 @@
+"""The users' routes: HTTP in, one call, HTTP out."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request, Response
+
+from fastapi_app.core.errors import responses
+from fastapi_app.core.pagination import Page, PageOf, PageRequest
+from fastapi_app.core.security import CurrentPrincipal
+from fastapi_app.users.dependencies import USERS_READ, USERS_WRITE, ReadingUsers, UserId, WritingUsers
+from fastapi_app.users.repository import UserRow
+from fastapi_app.users.schemas import UserCreate, UserOut, UserUpdate
+
+router = APIRouter(prefix="/users", tags=["users"])
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    response_model=UserOut,
+    dependencies=[USERS_WRITE],
+    responses=responses(HTTPStatus.CONFLICT),
+)
+async def create_user(new: UserCreate, users: WritingUsers, request: Request, response: Response) -> UserRow:
+    """Create a user."""
+    user = await users.create(new)
+    response.headers["Location"] = request.url_for("get_user", user_id=user.id).path
+    return user
+
+
+@router.get("", response_model=Page[UserOut], dependencies=[USERS_READ])
+async def list_users(query: PageRequest, users: ReadingUsers) -> PageOf[UserRow]:
+    """List users by id, a page at a time."""
+    return await users.page(query)
+
+
+@router.get("/me", response_model=UserOut, responses=responses(HTTPStatus.NOT_FOUND))
+async def get_me(principal: CurrentPrincipal, users: ReadingUsers) -> UserRow:
+    """Get the user whom the token speaks for."""
+    return await users.get(principal.user_id)
+
+
+@router.get("/{user_id}", response_model=UserOut, dependencies=[USERS_READ], responses=responses(HTTPStatus.NOT_FOUND))
+async def get_user(user_id: UserId, users: ReadingUsers) -> UserRow:
+    """Get a user."""
+    return await users.get(user_id)
+
+
+@router.patch(
+    "/{user_id}",
+    response_model=UserOut,
+    dependencies=[USERS_WRITE],
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+async def change_user(user_id: UserId, changes: UserUpdate, users: WritingUsers) -> UserRow:
+    """Change what is given of a user."""
+    return await users.change(user_id, changes)
+
+
+@router.delete(
+    "/{user_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    response_class=Response,
+    dependencies=[USERS_WRITE],
+    responses=responses(HTTPStatus.NOT_FOUND),
+)
+async def deactivate_user(user_id: UserId, users: WritingUsers) -> None:
+    """Deactivate a user. Their data stays; an administrator, or a PATCH, can let them in again."""
+    await users.deactivate(user_id)

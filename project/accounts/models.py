@@ -1,0 +1,82 @@
+"""People. Integrity lives in the database (constraints, ``db_default``), because Django is not its only writer."""
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX, make_password
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+from django.db.models.functions import Lower, Now
+
+from project.accounts.fields import LowerCaseEmailField
+
+
+def unusable_password() -> str:
+    """A value that no password matches."""
+    return make_password(None)
+
+
+class UserManager(BaseUserManager["User"]):
+    """Makes users by e-mail address."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        """Save a user; without a password nobody can log in as them.
+
+        Raises:
+            ValueError: no e-mail address was given.
+            django.db.IntegrityError: the address, in any case, is taken.
+        """
+        if not email:
+            raise ValueError("a user needs an e-mail address")
+        user = self.model(email=email, **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        """Save a user who may do everything. Raises what ``create_user`` raises."""
+        return self.create_user(email, password, **{**fields, "is_staff": True, "is_superuser": True})
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person with an account, known by e-mail address."""
+
+    email = LowerCaseEmailField("e-mail address", max_length=254)
+    display_name = models.CharField(max_length=150, blank=True, default="", db_default="")
+    password = models.CharField(
+        "password", max_length=128, default=unusable_password, db_default=UNUSABLE_PASSWORD_PREFIX
+    )
+    is_active = models.BooleanField(
+        "active", default=True, db_default=True, help_text="Clear this instead of deleting the account."
+    )
+    is_staff = models.BooleanField("staff", default=False, db_default=False, help_text="May use this admin site.")
+    is_superuser = models.BooleanField(
+        "superuser", default=False, db_default=False, help_text="Has every permission without being given it."
+    )
+    created_at = models.DateTimeField(editable=False, db_default=Now())
+    updated_at = models.DateTimeField(editable=False, auto_now=True, db_default=Now())
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["email"],
+                name="accounts_user_email_unique",
+                violation_error_message="A user with this e-mail address exists already.",
+            ),
+            models.CheckConstraint(condition=models.Q(email=Lower("email")), name="accounts_user_email_is_lower_case"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.email)
+
+    def get_full_name(self) -> str:
+        return str(self.display_name or self.email)
+
+    def get_short_name(self) -> str:
+        return self.get_full_name()

@@ -1,0 +1,150 @@
+"""The configuration: the only module that reads the environment.
+
+Every value has a default for a laptop without services. With ``ENVIRONMENT=production`` what must not be
+guessed is required, and a missing or unsafe value stops the process with one line that says what to do.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DEVELOPMENT_SECRET_KEY = "development-only-and-public-never-sign-anything-real-with-it"  # noqa: S105  It is no secret: production refuses it.
+MINIMUM_SECRET_KEY_LENGTH = 50
+"""Characters; what ``manage.py check --deploy`` asks for."""
+
+
+class StartupError(RuntimeError):
+    """A reason not to start that an operator can mend: one line that names the cure."""
+
+
+class Config(BaseSettings):
+    """What the environment, or a ``.env`` file beside ``manage.py``, says. Names are the variables' in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file=BASE_DIR / ".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    environment: Literal["development", "production"] = "development"
+    secret_key: SecretStr = SecretStr(DEVELOPMENT_SECRET_KEY)
+    """Signs Django's sessions and CSRF tokens."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "localhost", "[::1]")
+    """Host names served, comma-separated; ``.example.com`` means the domain and everything below it."""
+    base_url: str = "http://127.0.0.1:8000"
+    """Where people reach this service; also the issuer (``iss``) of its tokens."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """Where ``make run`` listens, for the addresses that start-up prints."""
+    var_dir: Path = BASE_DIR / "var"
+    """What the process writes on a laptop: the SQLite database, the signing key, collected static files."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    database_url: SecretStr = SecretStr("")
+    """``sqlite:///path`` or ``postgresql://user:password@host:port/name``; empty means SQLite in ``var_dir``."""
+    django_pool_size: int = Field(default=5, ge=1)
+    api_pool_size: int = Field(default=10, ge=1)
+    """PostgreSQL connections each layer may hold, per process: their sum times the processes is the budget."""
+    database_wait_s: float = Field(default=10.0, gt=0)
+    """How long one statement waits for SQLite's write lock, or one request for a pooled connection (then 503)."""
+
+    api_audience: str = "tandem-api"
+    """The audience (``aud``) that a token must name to be taken by ``/api``."""
+
+    request_timeout_s: float = Field(default=30.0, gt=0)
+    """Time a request has to begin its response (then 504)."""
+    max_body_bytes: int = Field(default=5 * 1024 * 1024, ge=0)
+    """Largest request body (then 413), for both halves."""
+    startup_timeout_s: float = Field(default=60.0, gt=0)
+    """Time all resources together have to open, migrations in development included."""
+    shutdown_timeout_s: float = Field(default=10.0, gt=0)
+    """Time each resource has to close."""
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_on_commas(cls, value: Any) -> Any:
+        return tuple(host for part in value.split(",") if (host := part.strip())) if isinstance(value, str) else value
+
+    @field_validator("base_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc:
+            raise ValueError("give the address people use, such as https://app.example.com")
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _supported_database(cls, value: SecretStr) -> SecretStr:
+        scheme, _, rest = value.get_secret_value().partition("://")
+        if scheme not in {"", "sqlite", "postgres", "postgresql"}:
+            raise ValueError("give sqlite:///path/to/file or postgresql://user:password@host:port/name")
+        if scheme == "sqlite" and (not rest.startswith("/") or rest == "/" or ":memory:" in rest):
+            raise ValueError("SQLite needs a file that both layers open: sqlite:///path/to/file")
+        return value
+
+    @model_validator(mode="after")
+    def _safe_in_production(self) -> Self:
+        if not self.is_production:
+            return self
+        secret = self.secret_key.get_secret_value()
+        demands = {
+            "set SECRET_KEY to a random secret of 50 characters or more": secret == DEVELOPMENT_SECRET_KEY
+            or len(secret) < MINIMUM_SECRET_KEY_LENGTH,
+            "set DATABASE_URL": not self.database_url.get_secret_value(),
+            "set ALLOWED_HOSTS to the host names to serve": not {"allowed_hosts"} & self.model_fields_set
+            or not self.allowed_hosts,
+            "set BASE_URL to the public address": "base_url" not in self.model_fields_set,
+        }
+        if missing := [demand for demand, unmet in demands.items() if unmet]:
+            raise ValueError(f"ENVIRONMENT=production needs more: {'; '.join(missing)}")
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def is_https(self) -> bool:
+        return self.base_url.startswith("https://")
+
+    @property
+    def database(self) -> str:
+        """The database's address, secrets included."""
+        return self.database_url.get_secret_value() or f"sqlite:///{self.var_dir / 'tandem.sqlite3'}"
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.database.startswith("sqlite:")
+
+    @property
+    def signing_key_file(self) -> Path:
+        """The private key that signs access tokens; only the issuer reads it."""
+        return self.var_dir / "signing_key.pem"
+
+    @property
+    def jwks_file(self) -> Path:
+        """Its public half as a JWK Set (RFC 7517), which the API verifies with."""
+        return self.var_dir / "jwks.json"
+
+    @property
+    def trusted_hosts(self) -> tuple[str, ...]:
+        """``allowed_hosts`` as Starlette writes them: ``.example.com`` is ``example.com`` and ``*.example.com``."""
+        pairs = ((host[1:], f"*{host}") if host.startswith(".") else (host,) for host in self.allowed_hosts)
+        return tuple(host for pair in pairs for host in pair)
+
+
+def load() -> Config:
+    """Read the configuration, or end the process with one line that names each variable and its cure."""
+    try:
+        return Config()
+    except ValidationError as error:
+        reasons = (
+            " ".join([*(f"{str(part).upper()}:" for part in fault["loc"]), fault["msg"].removeprefix("Value error, ")])
+            for fault in error.errors(include_url=False, include_input=False)
+        )
+        raise SystemExit(f"tandem: {'; '.join(reasons)}") from None
+
+
+config = load()

@@ -1,0 +1,80 @@
+"""Django's database over the life of the process: brought up to date or checked, then closed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection, connections
+from django.db.migrations.executor import MigrationExecutor
+from filelock import FileLock
+from starlette.requests import Request
+
+from project.config import Config, StartupError
+from project.development import welcome
+
+
+@asynccontextmanager
+async def django_database(config: Config) -> AsyncIterator[None]:
+    """Make the database fit for serving, and close Django's connections at the end.
+
+    In development pending migrations are applied and an administrator is made; in production nothing is changed.
+
+    Raises:
+        StartupError: in production, migrations are pending or the static files have not been collected.
+    """
+    try:
+        await asyncio.to_thread(_in_own_connection, _check if config.is_production else _bring_up_to_date, config)
+        yield
+    finally:
+        await asyncio.to_thread(_close_pools)
+
+
+async def migrations_are_applied(_request: Request) -> None:
+    """Readiness: every migration of the code is in the database.
+
+    Raises:
+        RuntimeError: some are pending; the message names them.
+    """
+    if pending := await sync_to_async(pending_migrations)():
+        raise RuntimeError(f"pending: {', '.join(pending)}")
+
+
+def pending_migrations() -> list[str]:
+    """The migrations that the database lacks, as ``app.name``, in the order in which they would run."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _backwards in plan]
+
+
+def _in_own_connection(work: Callable[[Config], None], config: Config) -> None:
+    try:
+        work(config)
+    finally:
+        connections.close_all()  # This thread of the loop's pool lives on; its connection must not.
+
+
+def _check(_config: Config) -> None:
+    if pending := pending_migrations():
+        raise StartupError(
+            f"{len(pending)} migrations are pending, first {pending[0]}: run 'python manage.py migrate' before starting"
+        )
+    if not (settings.STATIC_ROOT / "staticfiles.json").exists():
+        raise StartupError("the static files are missing: run 'python manage.py collectstatic --no-input'")
+
+
+def _bring_up_to_date(config: Config) -> None:
+    config.var_dir.mkdir(parents=True, exist_ok=True)
+    # Several workers start together: one migrates, the others wait and then find nothing left to do.
+    with FileLock(config.var_dir / "database.lock", timeout=config.startup_timeout_s):
+        call_command("migrate", interactive=False, verbosity=0)
+        welcome(config)
+
+
+def _close_pools() -> None:
+    for wrapper in connections.all():
+        wrapper.close()
+        if close_pool := getattr(wrapper, "close_pool", None):
+            close_pool()

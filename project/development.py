@@ -1,0 +1,59 @@
+"""What a developer's first start gives: an administrator to log in as, and the addresses to open."""
+
+import secrets
+
+from django.contrib.auth import get_user_model
+from filelock import FileLock, Timeout
+
+from project.config import Config
+
+ADMINISTRATOR_EMAIL = "admin@example.com"
+
+# Held until the process ends, so that of several workers of one server only the first prints the block.
+_announcers: list[FileLock] = []
+
+
+def welcome(config: Config) -> None:
+    """Create an administrator where there is none, and print the addresses, and that login, once per server."""
+    password = create_administrator()
+    announcer = FileLock(config.var_dir / f"announced-{config.host}-{config.port}.lock", timeout=0)
+    try:
+        announcer.acquire()
+    except Timeout:
+        if password is None:
+            return
+    else:
+        _announcers.append(announcer)
+    print(block(f"http://{config.host}:{config.port}", password), flush=True)
+
+
+def create_administrator() -> str | None:
+    """Create one superuser with a random password, unless there is a superuser.
+
+    Returns:
+        The password, which is stored nowhere, or None when nothing was created.
+    """
+    users = get_user_model().objects
+    if users.filter(is_superuser=True).exists():
+        return None
+    password = secrets.token_urlsafe(12)
+    users.create_superuser(ADMINISTRATOR_EMAIL, password, display_name="Administrator")
+    return password
+
+
+def block(address: str, password: str | None) -> str:
+    """The lines to print: addresses, and the login when it was just made."""
+    login = (
+        [f"Login     {ADMINISTRATOR_EMAIL}", f"Password  {password}   (shown this once)"]
+        if password
+        else ["Login     as before; 'python manage.py changepassword EMAIL' sets a new password"]
+    )
+    lines = [
+        f"Tandem    {address}/",
+        f"Admin     {address}/admin/",
+        f"API docs  {address}/api/docs",
+        f"Ready?    {address}/readyz",
+        *login,
+    ]
+    rule = "-" * max(map(len, lines))
+    return "\n".join(["", rule, *lines, rule, ""])

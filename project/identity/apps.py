@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class IdentityConfig(AppConfig):
+    """Signing keys and access tokens."""
+
+    name = "project.identity"
+    label = "identity"

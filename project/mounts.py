@@ -1,0 +1,58 @@
+"""Mounting: a mounted app's lifespan never runs, so an app that declares one is refused, not ignored."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Router
+from starlette.types import ASGIApp
+
+_EMPTY_LIFESPANS = (type(Router().lifespan_context), type(APIRouter().lifespan_context))
+
+
+class MountedLifespanError(RuntimeError):
+    """A mounted app declares start-up or shutdown work that would silently never run."""
+
+
+def mount(path: str, app: ASGIApp, *, middleware: Sequence[Middleware] = ()) -> Mount:
+    """Mount ``app``, once it is certain that it, and whatever it mounts or includes, has no lifespan of its own.
+
+    Raises:
+        MountedLifespanError: it has one; the message names the app and the cure.
+    """
+    for place, router in _routers(path, app):
+        if _declares_lifespan(router):
+            raise MountedLifespanError(
+                f"the app mounted at {place!r} declares a lifespan or start-up handlers, which never run under a "
+                "mount: move what it opens into the root's lifespan in asgi.py, as a field of Resources"
+            )
+    return Mount(path, app, middleware=middleware)
+
+
+def _routers(path: str, app: Any) -> Iterator[tuple[str, Any]]:
+    """Every router at or below ``app``, looking through middleware (``.app``) and mounts (``.routes``)."""
+    router = getattr(app, "router", app)
+    if hasattr(router, "lifespan_context"):
+        yield path, router
+        for route in router.routes:
+            if isinstance(route, Mount):
+                yield from _routers(path + route.path, route.app)
+    elif hasattr(app, "app"):
+        yield from _routers(path, app.app)
+
+
+def _declares_lifespan(router: Any) -> bool:
+    handlers = [*getattr(router, "on_startup", ()), *getattr(router, "on_shutdown", ())]
+    return bool(handlers) or not _is_empty(router.lifespan_context)
+
+
+def _is_empty(lifespan: Any) -> bool:
+    if isinstance(lifespan, _EMPTY_LIFESPANS):
+        return True
+    # FastAPI's include_router() merges two lifespans, even two empty ones, into a function that closes over both.
+    merged = inspect.unwrap(lifespan) if inspect.isfunction(lifespan) else None
+    if merged is None or merged.__module__ != APIRouter.__module__:
+        return False
+    return all(_is_empty(part) for part in inspect.getclosurevars(merged).nonlocals.values())

@@ -1,0 +1,139 @@
+"""Django's settings. One module for every environment: what varies comes from ``project.config``."""
+
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+
+from project.config import BASE_DIR, config
+
+SECRET_KEY = config.secret_key.get_secret_value()
+DEBUG = not config.is_production
+ALLOWED_HOSTS = list(config.allowed_hosts)
+ROOT_URLCONF = "project.urls"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "project.accounts",
+    "project.identity",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "servestatic",
+    "drf_spectacular_sidecar",  # Swagger UI's files for /api/docs, so that no page loads a script from elsewhere.
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "project" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Connections are opened and closed with the request (project.middleware.DjangoThread); on PostgreSQL they come
+# from psycopg's pool, so that opening one costs nothing and a broken one is never handed out.
+_SQLITE_OPTIONS: dict[str, Any] = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": config.database_wait_s,
+    "init_command": "PRAGMA journal_mode=WAL",
+}
+_POSTGRESQL_OPTIONS: dict[str, Any] = {
+    "pool": {"min_size": 1, "max_size": config.django_pool_size, "timeout": config.database_wait_s},
+}
+_database = dj_database_url.parse(config.database, conn_max_age=0, conn_health_checks=True)
+_database["OPTIONS"] = {
+    **_database.get("OPTIONS", {}),
+    **(_SQLITE_OPTIONS if config.is_sqlite else _POSTGRESQL_OPTIONS),
+}
+DATABASES = {"default": _database}
+if config.is_sqlite:
+    Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# In development files come straight from their apps; in production `manage.py collectstatic` has hashed and
+# compressed them, so that they are served with an endless lifetime.
+STATIC_URL = "/static/"
+STATIC_ROOT = config.var_dir / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "servestatic.storage.CompressedManifestStaticFilesStorage"},
+}
+SERVESTATIC_ALLOW_ALL_ORIGINS = False
+
+# The root's RequestBodyLimitMiddleware has the say; Django must not refuse what it let through.
+DATA_UPLOAD_MAX_MEMORY_SIZE = config.max_body_bytes
+
+SECURE_SSL_REDIRECT = config.is_production and config.is_https
+SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if SECURE_SSL_REDIRECT else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_SSL_REDIRECT
+SECURE_HSTS_PRELOAD = SECURE_SSL_REDIRECT
+SESSION_COOKIE_SECURE = SECURE_SSL_REDIRECT
+CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT
+CSRF_TRUSTED_ORIGINS = [config.base_url] if config.is_https else []
+
+# One format for every line of the process, uvicorn's included, with the id of the request that it belongs to.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {
+        "request_id": {"()": "asgi_correlation_id.CorrelationIdFilter", "default_value": "-"},
+    },
+    "formatters": {
+        "line": {
+            "format": "{asctime} {levelname} [{correlation_id}] {name}: {message}",
+            "style": "{",
+        },
+    },
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": "line"},
+    },
+    "root": {"handlers": ["stderr"], "level": config.log_level},
+    "loggers": {
+        # Each of these arrives with handlers of its own, which would print lines without the request's id.
+        "django": {"handlers": [], "level": config.log_level, "propagate": True},
+        "django.server": {"handlers": [], "propagate": True},
+        "uvicorn": {"handlers": [], "level": config.log_level, "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": True},
+        "uvicorn.error": {"handlers": [], "propagate": True},
+        # A caller's odd request id is replaced; a warning for each would be the caller's to multiply.
+        "asgi_correlation_id": {"level": "ERROR"},
+        # One line per request to elsewhere is for debugging.
+        "httpx2": {"level": "WARNING"},
+    },
+}

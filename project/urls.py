@@ -1,0 +1,12 @@
+"""Django's addresses. ``/api``, ``/healthz`` and ``/readyz`` belong to the root app (asgi.py)."""
+
+from django.contrib import admin
+from django.urls import path
+from django.views.generic import TemplateView
+
+admin.site.site_title = admin.site.site_header = "Tandem"
+
+urlpatterns = [
+    path("", TemplateView.as_view(template_name="home.html"), name="home"),
+    path("admin/", admin.site.urls),
+]
