@@ -45,6 +45,8 @@ from project.middleware import (  # noqa: E402
 )
 from project.mounts import mount  # noqa: E402
 
+api = create_api()
+
 
 @asynccontextmanager
 async def lifespan(_app: Starlette) -> AsyncIterator[State]:
@@ -84,7 +86,7 @@ app = Starlette(
         Route("/healthz", alive),
         Route("/readyz", readiness(database=database_answers, migrations=migrations_are_applied)),
         Route("/api", redirect_to_api),
-        mount("/api", create_api(), middleware=[Middleware(CancelOnDisconnect)]),
+        mount("/api", api, middleware=[Middleware(CancelOnDisconnect)]),
         mount("/", serve_django),
     ],
 )

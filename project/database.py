@@ -29,7 +29,7 @@ async def django_database(config: Config) -> AsyncIterator[None]:
         await asyncio.to_thread(_in_own_connection, _check if config.is_production else _bring_up_to_date, config)
         yield
     finally:
-        await asyncio.to_thread(_close_pools)
+        await asyncio.to_thread(close_pools)
 
 
 async def migrations_are_applied(_request: Request) -> None:
@@ -73,7 +73,8 @@ def _bring_up_to_date(config: Config) -> None:
         welcome(config)
 
 
-def _close_pools() -> None:
+def close_pools() -> None:
+    """Close Django's pools, and this thread's connections with them."""
     for wrapper in connections.all():
         wrapper.close()
         if close_pool := getattr(wrapper, "close_pool", None):

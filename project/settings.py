@@ -60,6 +60,7 @@ _SQLITE_OPTIONS: dict[str, Any] = {
     "init_command": "PRAGMA journal_mode=WAL",
 }
 _POSTGRESQL_OPTIONS: dict[str, Any] = {
+    "application_name": "tandem-django",
     "pool": {"min_size": 1, "max_size": config.django_pool_size, "timeout": config.database_wait_s},
 }
 _database = dj_database_url.parse(config.database, conn_max_age=0, conn_health_checks=True)

@@ -10,6 +10,7 @@ from fastapi import Depends
 from sqlalchemy import UniqueConstraint, event, make_url, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import PoolResetState
 from starlette.requests import Request
 
 from fastapi_app.core.errors import Unavailable
@@ -58,6 +59,7 @@ def create_engine(config: Config) -> AsyncEngine:
             connect_args={"timeout": config.database_wait_s, "isolation_level": "IMMEDIATE"},
         )
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+        event.listen(engine.sync_engine, "reset", _roll_back_failed_commit)
         return engine
 
     async def connect() -> "asyncpg.Connection[asyncpg.Record]":
@@ -86,6 +88,13 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
+
+
+def _roll_back_failed_commit(connection: Any, _record: object, state: PoolResetState) -> None:
+    # A COMMIT that a deferred foreign key refuses leaves SQLite's transaction open. SQLAlchemy takes it for ended and
+    # would keep the connection, and with it the write lock of the whole database, in the pool.
+    if not state.terminate_only and connection.driver_connection.in_transaction:
+        connection.rollback()
 
 
 async def database_answers(request: Request) -> None:

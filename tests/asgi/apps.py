@@ -1,0 +1,148 @@
+"""The product's own app, with routes that misbehave and resources that can be made to fail: served by a real uvicorn.
+
+``RESOURCE_FAULT="NAME: FAULT"`` makes the resource of that name fail to open, hang while opening, or hang while
+closing. Every opening and closing is printed.
+"""
+
+import asyncio
+import os
+import time
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from fastapi import APIRouter
+from sqlalchemy import Connection, Engine, event, text
+from starlette.requests import Request
+
+import asgi
+from fastapi_app.core.database import WriteSession
+from fastapi_app.core.resources import ResourceStack
+from project import urls
+
+HANG_S = 3600.0
+
+
+class TracedResource[T](AbstractAsyncContextManager[T]):
+    """A resource that prints when it is opened and closed, and fails on demand."""
+
+    def __init__(self, name: str, resource: AbstractAsyncContextManager[T]) -> None:
+        self.name = name
+        self.resource = resource
+        faulty, _, fault = os.environ.get("RESOURCE_FAULT", "").partition(": ")
+        self.fault = fault if faulty == name else ""
+
+    async def __aenter__(self) -> T:
+        if self.fault == "fails":
+            raise OSError("injected\nfault")
+        if self.fault == "hangs":
+            await asyncio.sleep(HANG_S)
+        value = await self.resource.__aenter__()
+        print(f"opened {self.name}", flush=True)
+        return value
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.fault == "hangs on closing":
+            await asyncio.sleep(HANG_S)
+        await self.resource.__aexit__(kind, error, traceback)
+        print(f"closed {self.name}", flush=True)
+
+
+_open = ResourceStack.open
+
+
+async def open_traced[T](self: ResourceStack, name: str, resource: AbstractAsyncContextManager[T]) -> T:
+    return await _open(self, name, TracedResource(name, resource))
+
+
+ResourceStack.open = open_traced  # type: ignore[method-assign]
+
+if commit_delay_s := float(os.environ.get("COMMIT_DELAY_S", "0")):
+
+    @event.listens_for(Engine, "commit")
+    def delay_commit(_connection: Connection) -> None:
+        time.sleep(commit_delay_s)
+
+
+def backend_pid() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+
+router = APIRouter(prefix="/test")
+
+
+@router.get("/sleep")
+async def sleep(seconds: float) -> str:
+    print("request began", flush=True)
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@router.get("/django-sleep")
+async def django_sleep(seconds: float) -> str:
+    await sync_to_async(time.sleep)(seconds)
+    return "slept"
+
+
+@router.get("/backend-pid")
+async def get_backend_pid() -> int:
+    return await sync_to_async(backend_pid)()
+
+
+@router.get("/boom")
+async def boom() -> None:
+    raise LookupError("the secret is 42")
+
+
+@router.post("/write-then-sleep")
+async def write_then_sleep(session: WriteSession, email: str, seconds: float) -> str:
+    await session.execute(text("insert into accounts_user (email) values (:email)"), {"email": email})
+    print("request began", flush=True)
+    await asyncio.sleep(seconds)
+    await session.commit()
+    return "written"
+
+
+@router.post("/commit-fails", status_code=201)
+async def commit_fails(session: WriteSession) -> str:
+    """Django's foreign keys are checked at COMMIT."""
+    await session.execute(text("insert into accounts_user_groups (user_id, group_id) values (-1, -1)"))
+    await session.commit()
+    return "written"
+
+
+def sleep_in_database(request: HttpRequest) -> HttpResponse:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_sleep(%s)", [float(request.GET["seconds"])])
+    return HttpResponse("slept")
+
+
+def show_backend_pid(_request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(backend_pid()))
+
+
+def show_state(request: HttpRequest) -> HttpResponse:
+    state: dict[str, Any] = request.scope["state"]  # type: ignore[attr-defined]
+    return HttpResponse(str(id(state["resources"])))
+
+
+@router.get("/state")
+async def get_state(request: Request) -> str:
+    return str(id(request.state.resources))
+
+
+urls.urlpatterns[:0] = [
+    path("test/sleep-in-database", sleep_in_database),
+    path("test/backend-pid", show_backend_pid),
+    path("test/state", show_state),
+]
+asgi.api.include_router(router)
+app = asgi.app

@@ -1,0 +1,104 @@
+"""The routes alone: a service of the test's own takes the place of the database, by ``dependency_overrides``."""
+
+import datetime
+from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
+from typing import cast
+
+import httpx2
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+
+from fastapi_app.app import create_api
+from fastapi_app.core.pagination import PageOf, PageQuery
+from fastapi_app.core.security import Principal, current_principal
+from fastapi_app.users.dependencies import reading_users, writing_users
+from fastapi_app.users.errors import EmailTaken, UserNotFound
+from fastapi_app.users.repository import UserRow
+from fastapi_app.users.schemas import UserCreate, UserUpdate
+from fastapi_app.users.service import UserService
+
+pytestmark = pytest.mark.asyncio
+
+WHEN = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+
+
+class UsersInMemory(UserService):
+    """The use cases on a dictionary."""
+
+    def __init__(self) -> None:
+        self.users: dict[int, UserRow] = {}
+
+    async def get(self, user_id: int) -> UserRow:
+        if user_id not in self.users:
+            raise UserNotFound
+        return self.users[user_id]
+
+    async def page(self, query: PageQuery) -> PageOf[UserRow]:
+        return PageOf.first_of([user for key, user in self.users.items() if key > query.after], query.limit)
+
+    async def create(self, new: UserCreate) -> UserRow:
+        if any(user.email == new.email for user in self.users.values()):
+            raise EmailTaken
+        user_id = len(self.users) + 1
+        flags = {"is_active": True, "is_staff": False, "created_at": WHEN, "updated_at": WHEN}
+        self.users[user_id] = cast("UserRow", SimpleNamespace(id=user_id, **new.model_dump(), **flags))
+        return self.users[user_id]
+
+    async def change(self, user_id: int, changes: UserUpdate) -> UserRow:
+        vars(await self.get(user_id)).update(changes.model_dump())
+        return self.users[user_id]
+
+    async def deactivate(self, user_id: int) -> None:
+        await self.change(user_id, UserUpdate(is_active=False))
+
+
+@pytest.fixture
+def users() -> UsersInMemory:
+    return UsersInMemory()
+
+
+@pytest.fixture
+def api(users: UsersInMemory) -> Iterator[FastAPI]:
+    """The API with neither database nor tokens: both are dependencies, and both are replaced."""
+    api = create_api()
+    api.dependency_overrides = {
+        reading_users: lambda: users,
+        writing_users: lambda: users,
+        current_principal: lambda: Principal(user_id=1, client_id="tests", scopes=frozenset()),
+    }
+    yield api
+    api.dependency_overrides.clear()
+
+
+@pytest_asyncio.fixture
+async def client(api: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(api), base_url="http://testserver") as client:
+        yield client
+
+
+async def test_routes__a_life__needs_no_database(client: httpx2.AsyncClient) -> None:
+    created = await client.post("/v1/users", json={"email": "New@example.com"})
+    assert (created.status_code, created.headers["location"]) == (201, "/v1/users/1")
+    assert created.json()["created_at"] == "2026-01-02T03:04:05Z"
+
+    assert (await client.post("/v1/users", json={"email": "new@example.com"})).status_code == 409
+    assert (await client.get("/v1/users/me")).json() == created.json()
+    assert (await client.get("/v1/users")).json() == {"items": [created.json()], "next_cursor": None}
+    assert (await client.patch("/v1/users/1", json={"display_name": "N"})).json()["display_name"] == "N"
+    assert (await client.delete("/v1/users/1")).status_code == 204
+    assert (await client.get("/v1/users/1")).json()["is_active"] is False
+    assert (await client.get("/v1/users/2")).status_code == 404
+
+
+async def test_routes__more_than_a_page__lead_on(client: httpx2.AsyncClient, users: UsersInMemory) -> None:
+    for number in range(3):
+        await users.create(UserCreate(email=f"user{number}@example.com"))
+
+    first = (await client.get("/v1/users", params={"limit": 2})).json()
+    last = (await client.get("/v1/users", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+
+    assert [user["id"] for user in first["items"]] == [1, 2]
+    assert [user["id"] for user in last["items"]] == [3]
+    assert last["next_cursor"] is None
