@@ -16,6 +16,8 @@ DEVELOPMENT_SECRET_KEY = "development-only-and-public-never-sign-anything-real-w
 MINIMUM_SECRET_KEY_LENGTH = 50
 """Characters; what ``manage.py check --deploy`` asks for."""
 
+type Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class StartupError(RuntimeError):
     """A reason not to start that an operator can mend: one line that names the cure."""
@@ -47,19 +49,19 @@ class Config(BaseSettings):
     django_pool_size: int = Field(default=5, ge=1)
     api_pool_size: int = Field(default=10, ge=1)
     """PostgreSQL connections each layer may hold, per process: their sum times the processes is the budget."""
-    database_wait_s: float = Field(default=10.0, gt=0)
+    database_wait_s: Seconds = 10.0
     """How long one statement waits for SQLite's write lock, or one request for a pooled connection (then 503)."""
 
     api_audience: str = "tandem-api"
     """The audience (``aud``) that a token must name to be taken by ``/api``."""
 
-    request_timeout_s: float = Field(default=30.0, gt=0)
+    request_timeout_s: Seconds = 30.0
     """Time a request has to begin its response (then 504)."""
     max_body_bytes: int = Field(default=5 * 1024 * 1024, ge=0)
     """Largest request body (then 413), for both halves."""
-    startup_timeout_s: float = Field(default=60.0, gt=0)
+    startup_timeout_s: Seconds = 60.0
     """Time all resources together have to open, migrations in development included."""
-    shutdown_timeout_s: float = Field(default=10.0, gt=0)
+    shutdown_timeout_s: Seconds = 10.0
     """Time each resource has to close."""
 
     @field_validator("allowed_hosts", mode="before")

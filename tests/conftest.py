@@ -55,8 +55,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL run only what touches the database: the rest has run on SQLite."""
+    """On PostgreSQL run what touches the database: the rest has run on SQLite, where PostgreSQL's own stories do not."""
     if config.getoption("--database") == "postgresql":
-        chosen = [item for item in items if "database" in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen
+        chosen = [item for item in items if "migrated" in getattr(item, "fixturenames", ())]
+    else:
+        chosen = [item for item in items if item.get_closest_marker("postgresql") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen

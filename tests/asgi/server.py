@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -21,7 +21,9 @@ PATIENCE_S = 30.0
 class Server:
     """``uvicorn APP`` on a free port, its output in a file."""
 
-    def __init__(self, log: Path, *options: str, app: str = "asgi:app", lifespan: str = "on", **env: str) -> None:
+    def __init__(
+        self, log: Path, *options: str, env: Mapping[str, str], app: str = "asgi:app", lifespan: str = "on"
+    ) -> None:
         self.log_file = log
         command = [sys.executable, "-m", "uvicorn", app, "--lifespan", lifespan, "--port", "0", *options]
         with log.open("wb") as output:
@@ -64,9 +66,11 @@ class Server:
 
 
 @contextmanager
-def serving(log: Path, *options: str, workers: int = 1, **settings: str) -> Iterator[Server]:
+def serving(
+    log: Path, *options: str, workers: int = 1, app: str = "asgi:app", env: Mapping[str, str]
+) -> Iterator[Server]:
     """A server that has started, and is gone afterwards."""
-    server = Server(log, *options, **settings)
+    server = Server(log, *options, app=app, env=env)
     try:
         yield server.until_started(workers)
     finally:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx2
@@ -22,7 +23,7 @@ def events(log: str) -> list[str]:
 def test_lifespan__requests_on_both_mounts__opens_once_and_closes_once_in_reverse(
     database: str, tmp_path: Path
 ) -> None:
-    with serving(tmp_path / "log", app="tests.asgi.apps:app", DATABASE_URL=database) as server:
+    with serving(tmp_path / "log", app="tests.asgi.apps:app", env={"DATABASE_URL": database}) as server:
         with server.client() as client:
             assert client.get("/admin/login/").status_code == 200
             assert client.get("/api/openapi.json").status_code == 200
@@ -42,7 +43,9 @@ def test_start__a_resource_fails__exits_with_one_line_and_closes_what_was_open(
     broken: str, database: str, tmp_path: Path
 ) -> None:
     server = Server(
-        tmp_path / "log", app="tests.asgi.apps:app", DATABASE_URL=database, RESOURCE_FAULT=f"{broken}: fails"
+        tmp_path / "log",
+        app="tests.asgi.apps:app",
+        env={"DATABASE_URL": database, "RESOURCE_FAULT": f"{broken}: fails"},
     )
 
     assert server.exit_code() == 3
@@ -60,9 +63,7 @@ def test_start__a_resource_hangs__exits_at_the_bound(broken: str, database: str,
     server = Server(
         tmp_path / "log",
         app="tests.asgi.apps:app",
-        DATABASE_URL=database,
-        RESOURCE_FAULT=f"{broken}: hangs",
-        STARTUP_TIMEOUT_S="5",
+        env={"DATABASE_URL": database, "RESOURCE_FAULT": f"{broken}: hangs", "STARTUP_TIMEOUT_S": "5"},
     )
 
     assert server.exit_code() == 3
@@ -78,9 +79,7 @@ def test_stop__a_resource_hangs__closes_the_others_and_ends_at_the_bound(
     with serving(
         tmp_path / "log",
         app="tests.asgi.apps:app",
-        DATABASE_URL=database,
-        RESOURCE_FAULT=f"{broken}: hangs on closing",
-        SHUTDOWN_TIMEOUT_S="0.5",
+        env={"DATABASE_URL": database, "RESOURCE_FAULT": f"{broken}: hangs on closing", "SHUTDOWN_TIMEOUT_S": "0.5"},
     ) as server:
         server.terminate()
 
@@ -90,7 +89,7 @@ def test_stop__a_resource_hangs__closes_the_others_and_ends_at_the_bound(
 
 
 def test_stop__in_mid_request__finishes_the_request_then_closes(database: str, tmp_path: Path) -> None:
-    with serving(tmp_path / "log", app="tests.asgi.apps:app", DATABASE_URL=database) as server:
+    with serving(tmp_path / "log", app="tests.asgi.apps:app", env={"DATABASE_URL": database}) as server:
         answers: list[httpx2.Response] = []
         request = threading.Thread(
             target=lambda: answers.append(httpx2.get(f"{server.url}/api/test/sleep?seconds=1", timeout=PATIENCE_S))
@@ -105,7 +104,7 @@ def test_stop__in_mid_request__finishes_the_request_then_closes(database: str, t
 
 
 def test_start__without_a_lifespan__every_request_names_the_cure(database: str, tmp_path: Path) -> None:
-    server = Server(tmp_path / "log", lifespan="off", DATABASE_URL=database)
+    server = Server(tmp_path / "log", lifespan="off", env={"DATABASE_URL": database})
     try:
         server.port = int(server.until_logged(r"Uvicorn running on http://127\.0\.0\.1:(\d+)")[1])
         in_api, in_django = httpx2.get(f"{server.url}/api/v1/users"), httpx2.get(f"{server.url}/admin/")
@@ -123,7 +122,11 @@ def test_start__two_workers_on_an_empty_database__migrate_once_and_announce_once
 ) -> None:
     with (
         serving(
-            tmp_path / "log", "--workers", "2", workers=2, DATABASE_URL=fresh_database, VAR_DIR=str(tmp_path / "var")
+            tmp_path / "log",
+            "--workers",
+            "2",
+            workers=2,
+            env={"DATABASE_URL": fresh_database, "VAR_DIR": str(tmp_path / "var")},
         ) as server,
         server.client() as client,
     ):
@@ -137,9 +140,9 @@ def test_start__two_workers_on_an_empty_database__migrate_once_and_announce_once
 
 def test_start__again_in_development__keeps_the_administrator(fresh_database: str, tmp_path: Path) -> None:
     settings = {"DATABASE_URL": fresh_database, "VAR_DIR": str(tmp_path / "var"), "PORT": "8123"}
-    with serving(tmp_path / "first", **settings) as first:
+    with serving(tmp_path / "first", env=settings) as first:
         pass
-    with serving(tmp_path / "second", **settings) as second:
+    with serving(tmp_path / "second", env=settings) as second:
         pass
 
     assert "http://127.0.0.1:8123/admin/" in first.log
@@ -150,7 +153,9 @@ def test_start__again_in_development__keeps_the_administrator(fresh_database: st
 
 
 def test_start__no_database__exits_with_one_line(tmp_path: Path) -> None:
-    server = Server(tmp_path / "log", DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing", DATABASE_WAIT_S="1")
+    server = Server(
+        tmp_path / "log", env={"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing", "DATABASE_WAIT_S": "1"}
+    )
 
     assert server.exit_code() == 3
     assert "tandem: cannot open Django's database" in server.log
@@ -179,7 +184,7 @@ PRODUCTION = {
 def test_start__unsafe_in_production__exits_with_one_line(
     settings: dict[str, str], cure: str, database: str, tmp_path: Path
 ) -> None:
-    server = Server(tmp_path / "log", **{**PRODUCTION, "DATABASE_URL": database, **settings})
+    server = Server(tmp_path / "log", env={**PRODUCTION, "DATABASE_URL": database, **settings})
 
     assert server.exit_code() == 1
     assert len(server.log.splitlines()) == 1
@@ -187,30 +192,28 @@ def test_start__unsafe_in_production__exits_with_one_line(
     assert cure in server.log
 
 
-def manage(*arguments: str, **settings: str) -> None:
-    environment = {**os.environ, **PRODUCTION, **settings}
-    subprocess.run(
-        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, check=True, capture_output=True
-    )
+def manage(*arguments: str, env: Mapping[str, str]) -> None:
+    command = [sys.executable, "manage.py", *arguments]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, check=True, capture_output=True)
 
 
 def test_start__in_production__refuses_until_prepared_then_serves_hashed_compressed_files(
     fresh_database: str, tmp_path: Path
 ) -> None:
-    settings = {"DATABASE_URL": fresh_database, "VAR_DIR": str(tmp_path / "var")}
+    settings = {**PRODUCTION, "DATABASE_URL": fresh_database, "VAR_DIR": str(tmp_path / "var")}
 
-    unmigrated = Server(tmp_path / "unmigrated", **PRODUCTION, **settings)
+    unmigrated = Server(tmp_path / "unmigrated", env=settings)
     assert unmigrated.exit_code() == 3
     assert "run 'python manage.py migrate' before starting" in unmigrated.log
     assert "Traceback" not in unmigrated.log
 
-    manage("migrate", **settings)
-    uncollected = Server(tmp_path / "uncollected", **PRODUCTION, **settings)
+    manage("migrate", env=settings)
+    uncollected = Server(tmp_path / "uncollected", env=settings)
     assert uncollected.exit_code() == 3
     assert "run 'python manage.py collectstatic --no-input'" in uncollected.log
 
-    manage("collectstatic", "--no-input", **settings)
-    with serving(tmp_path / "log", **PRODUCTION, **settings) as server, server.client() as client:
+    manage("collectstatic", "--no-input", env=settings)
+    with serving(tmp_path / "log", env=settings) as server, server.client() as client:
         page = client.get("/admin/login/").text
         address = page.split('href="')[1].split('"')[0]
         file = client.get(address, headers={"accept-encoding": "br"})
@@ -226,8 +229,8 @@ def test_start__in_production__refuses_until_prepared_then_serves_hashed_compres
 
 
 def test_readiness__a_migration_is_missing__says_which_check_fails(fresh_database: str, tmp_path: Path) -> None:
-    with serving(tmp_path / "log", DATABASE_URL=fresh_database) as server, server.client() as client:
-        manage("migrate", "admin", "0001", DATABASE_URL=fresh_database, ENVIRONMENT="development")
+    with serving(tmp_path / "log", env={"DATABASE_URL": fresh_database}) as server, server.client() as client:
+        manage("migrate", "admin", "0001", env={"DATABASE_URL": fresh_database})
         answer = client.get("/readyz")
         alive = client.get("/healthz")
 

@@ -1,0 +1,97 @@
+"""The configuration: defaults, spellings, refusals."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from project.config import Config, load
+
+SECRET = "s" * 64
+PRODUCTION = {
+    "ENVIRONMENT": "production",
+    "SECRET_KEY": SECRET,
+    "DATABASE_URL": "postgresql://tandem@db/tandem",
+    "ALLOWED_HOSTS": "example.com, .example.org",
+    "BASE_URL": "https://example.com/",
+}
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Config.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setitem(Config.model_config, "env_file", None)
+
+
+def test_development__nothing_set__needs_nothing() -> None:
+    config = Config()
+
+    assert not config.is_production
+    assert config.is_sqlite
+    assert Path(config.database.removeprefix("sqlite:///")) == config.var_dir / "tandem.sqlite3"
+
+
+def test_production__complete__is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PRODUCTION.items():
+        monkeypatch.setenv(name, value)
+
+    config = Config()
+
+    assert config.is_production
+    assert config.is_https
+    assert config.base_url == "https://example.com"
+    assert config.allowed_hosts == ("example.com", ".example.org")
+    assert config.trusted_hosts == ("example.com", "example.org", "*.example.org")
+    assert SECRET not in repr(config)
+
+
+def test_production__nothing_else_set__names_every_cure_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+
+    with pytest.raises(SystemExit) as end:
+        load()
+
+    line = str(end.value)
+    assert "\n" not in line
+    assert line.startswith("tandem: ENVIRONMENT=production needs more: ")
+    for name in ("SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "BASE_URL"):
+        assert f"set {name}" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENVIRONMENT", "staging"),
+        ("DATABASE_URL", "mysql://user:hunter2@db/name"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("DATABASE_URL", "nonsense"),
+        ("BASE_URL", "example.com"),
+        ("BASE_URL", "ftp://example.com"),
+        ("PORT", "http"),
+        ("REQUEST_TIMEOUT_S", "0"),
+        ("REQUEST_TIMEOUT_S", "nan"),
+        ("REQUEST_TIMEOUT_S", "inf"),
+        ("MAX_BODY_BYTES", "-1"),
+        ("API_POOL_SIZE", "0"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_value__makes_no_sense__is_named_and_not_repeated(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as end:
+        load()
+
+    assert str(end.value).startswith(f"tandem: {name}: ")
+    assert "hunter2" not in str(end.value)
+
+
+def test_config__is_not_changed_while_the_process_runs() -> None:
+    with pytest.raises(ValidationError):
+        Config().port = 1  # type: ignore[misc]
