@@ -29,7 +29,8 @@ django = get_asgi_application()  # Fills the app registry: what is imported belo
 
 from fastapi_app.app import create_api  # noqa: E402
 from fastapi_app.core.database import database_answers  # noqa: E402
-from fastapi_app.core.errors import ProblemResponses, root_server_error  # noqa: E402
+from fastapi_app.core.errors import root_server_error  # noqa: E402
+from fastapi_app.core.problems import ProblemResponses  # noqa: E402
 from fastapi_app.core.requests import State  # noqa: E402
 from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E402
 from project.config import config  # noqa: E402

@@ -4,14 +4,15 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, FastAPI
 
-from fastapi_app.core.docs import add_docs
-from fastapi_app.core.errors import HANDLERS, responses
+from fastapi_app.core.docs import DocumentedAPI, add_docs
+from fastapi_app.core.errors import HANDLERS
+from fastapi_app.core.problems import responses
 from fastapi_app.users.routes import router as users
 
 
 def create_api() -> FastAPI:
     """A FastAPI app to be mounted where a lifespan provides ``State``."""
-    api = FastAPI(title="Tandem", version="1", docs_url=None, redoc_url=None, exception_handlers=HANDLERS)
+    api = DocumentedAPI(title="Tandem", version="1", docs_url=None, redoc_url=None, exception_handlers=HANDLERS)
     add_docs(api)
     v1 = APIRouter(
         prefix="/v1",

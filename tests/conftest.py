@@ -55,7 +55,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL run what touches the database: the rest has run on SQLite, where PostgreSQL's own stories do not."""
+    """On PostgreSQL run what touches the database, its own stories too; on SQLite run everything but those."""
     if config.getoption("--database") == "postgresql":
         chosen = [item for item in items if "migrated" in getattr(item, "fixturenames", ())]
     else:

@@ -57,6 +57,7 @@ def create_engine(config: Config) -> AsyncEngine:
             make_url(config.database).set(drivername="sqlite+aiosqlite"),
             # IMMEDIATE takes the write lock at the first write, where SQLite waits for it instead of failing later.
             connect_args={"timeout": config.database_wait_s, "isolation_level": "IMMEDIATE"},
+            hide_parameters=True,
         )
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         event.listen(engine.sync_engine, "reset", _roll_back_failed_commit)
@@ -80,6 +81,7 @@ def create_engine(config: Config) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=config.database_wait_s,
         pool_pre_ping=True,
+        hide_parameters=True,  # What people entered belongs into no log.
     )
 
 

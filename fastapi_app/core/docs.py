@@ -1,11 +1,26 @@
-"""The pages about the API: Swagger UI, served from this process's own static files."""
+"""What is said about the API: its OpenAPI document, and Swagger UI from this process's own static files."""
+
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from fastapi_app.core.problems import Problem
+
 SWAGGER_UI = "/static/drf_spectacular_sidecar/swagger-ui-dist"
+
+
+class DocumentedAPI(FastAPI):
+    """A FastAPI whose OpenAPI document has the schema of problems, to which every route's ``responses`` refer."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            _, problems = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
+            super().openapi()["components"]["schemas"].update(problems["$defs"])
+        return super().openapi()
 
 
 def add_docs(api: FastAPI) -> None:

@@ -1,6 +1,5 @@
-"""Errors: what the code raises, and how each leaves ``/api`` as a problem (RFC 9457). HTTP is decided here."""
+"""Errors: the kinds that the code raises, and the status with which each leaves ``/api``. HTTP is decided here."""
 
-import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
@@ -9,18 +8,16 @@ from urllib.parse import quote
 
 from asgi_correlation_id import correlation_id
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastapi_app.core.problems import is_below, problem_response
 
 logger = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
 INVALID_REQUEST = "The request is not valid."
 RETRY_AFTER_S = 5
 """What a 503 asks of a client: about the time a database takes to fail over or a pool to drain."""
@@ -82,66 +79,6 @@ class InvalidParameter(AppError):
     def __init__(self, parameter: str, detail: str) -> None:
         super().__init__(INVALID_REQUEST)
         self.errors = [{"detail": detail, "parameter": parameter}]
-
-
-class FieldError(BaseModel):
-    """One thing that is wrong with a request."""
-
-    detail: str
-    pointer: str | None = None
-    """Where in the body, as a JSON Pointer fragment (RFC 6901, section 6)."""
-    parameter: str | None = None
-    """Which path, query or header parameter."""
-
-
-class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str | None = None
-    request_id: str | None = None
-    """Name it when you report the problem: the log lines of this request carry it."""
-    errors: list[FieldError] | None = None
-    """With 422: each thing that is wrong."""
-
-
-PROBLEMS: dict[int, dict[str, Any]] = {
-    status.value: {
-        "description": status.phrase,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    for status in HTTPStatus
-    if status >= HTTPStatus.BAD_REQUEST
-}
-
-
-def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """``responses=`` of a route: the problems that it can answer with."""
-    return {status.value: PROBLEMS[status.value] for status in statuses}
-
-
-def problem_response(
-    status: int,
-    detail: str | None = None,
-    *,
-    problem_type: str = "about:blank",
-    headers: Mapping[str, str] | None = None,
-    errors: Sequence[Mapping[str, str]] | None = None,
-) -> Response:
-    """A response with a problem as its body; members that say nothing are left out."""
-    members = {
-        "type": problem_type,
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "request_id": correlation_id.get(),
-        "errors": errors,
-    }
-    # ASCII, because a client may have sent half a surrogate pair in the very name that the problem repeats.
-    body = json.dumps({name: value for name, value in members.items() if value is not None})
-    return Response(body, status, headers, MEDIA_TYPE)
 
 
 async def _app_error(_request: Request, error: AppError) -> Response:
@@ -216,60 +153,6 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     Exception: _server_error,
 }
 """What makes every error that reaches the API a problem: FastAPI's ``exception_handlers``."""
-
-
-class ProblemResponses:
-    """Root middleware: the plain-text errors of other middleware become problems where ``prefix`` begins the path."""
-
-    def __init__(self, app: ASGIApp, prefix: str) -> None:
-        self.app = app
-        self.prefix = prefix
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not is_below(scope, self.prefix):
-            await self.app(scope, receive, send)
-            return
-        replaced: Message | None = None
-        text = b""
-
-        async def send_problem(message: Message) -> None:
-            nonlocal replaced, text
-            if message["type"] == "http.response.start" and _is_plain_error(message):
-                replaced = message
-                return
-            if replaced is None:
-                await send(message)
-                return
-            text += message.get("body", b"")
-            if not message.get("more_body", False):
-                await _restate(replaced, text)(scope, receive, send)
-
-        await self.app(scope, receive, send_problem)
-
-
-def is_below(scope: Scope, prefix: str) -> bool:
-    """Whether the request's path is ``prefix`` or below it."""
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path == prefix or path.startswith(f"{prefix}/")
-
-
-def _is_plain_error(message: Message) -> bool:
-    return bool(
-        message["status"] >= HTTPStatus.BAD_REQUEST
-        and Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
-    )
-
-
-def _restate(start: Message, text: bytes) -> Response:
-    kept = {
-        name: value
-        for name, value in Headers(raw=start["headers"]).items()
-        if name not in {"content-type", "content-length"}
-    }
-    detail = text.decode(errors="replace")
-    return problem_response(
-        start["status"], None if detail == HTTPStatus(start["status"]).phrase else detail, headers=kept
-    )
 
 
 async def root_server_error(request: Request, error: Exception) -> Response:

@@ -4,8 +4,8 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from fastapi_app.core.errors import responses
 from fastapi_app.core.pagination import Page, PageOf, PageRequest
+from fastapi_app.core.problems import responses
 from fastapi_app.core.security import CurrentPrincipal
 from fastapi_app.users.dependencies import USERS_READ, USERS_WRITE, ReadingUsers, UserId, WritingUsers
 from fastapi_app.users.repository import UserRow

@@ -1,6 +1,8 @@
 """How the two halves stand under one root: addresses, state, ids, limits, refusals."""
 
+import json
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -139,6 +141,15 @@ async def test_openapi__under_the_mount__has_the_right_addresses(client: httpx2.
 
     assert document["servers"] == [{"url": "/api"}]
     assert "/v1/users/{user_id}" in document["paths"]
+
+
+async def test_openapi__every_reference__leads_somewhere(client: httpx2.AsyncClient) -> None:
+    text = (await client.get("/api/openapi.json")).text
+
+    schemas = json.loads(text)["components"]["schemas"]
+    assert set(re.findall(r'"#/components/schemas/([^"]+)"', text)) <= set(schemas)
+    assert {"Problem", "FieldError", "UserOut"} <= set(schemas)
+    assert "HTTPValidationError" not in schemas, "a 422 is a problem like any other"
 
 
 async def test_path__that_only_begins_like_the_api__is_djangos(client: httpx2.AsyncClient) -> None:

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from fastapi_app.core.errors import ProblemResponses, is_unavailable, json_pointer
+from fastapi_app.core.errors import is_unavailable, json_pointer
+from fastapi_app.core.problems import ProblemResponses
 from project.middleware import Deadline
 
 
