@@ -8,6 +8,7 @@ root Starlette      the lifespan opens Resources once, and closes them once, in 
 """
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
@@ -36,9 +37,11 @@ from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E4
 from project.config import config  # noqa: E402
 from project.database import django_database, migrations_are_applied  # noqa: E402
 from project.health import alive, readiness  # noqa: E402
+from project.lanes import SWITCH_INTERVAL_S  # noqa: E402
 from project.middleware import (  # noqa: E402
     CancelOnDisconnect,
     Deadline,
+    DjangoLanes,
     DjangoThread,
     OneLineStartupErrors,
     RequireLifespan,
@@ -52,6 +55,7 @@ api = create_api()
 @asynccontextmanager
 async def lifespan(_app: Starlette) -> AsyncIterator[State]:
     """Open what the process holds, serve, close it in reverse."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     async with ResourceStack(
         startup_timeout_s=config.startup_timeout_s, shutdown_timeout_s=config.shutdown_timeout_s
     ) as stack:
@@ -88,6 +92,6 @@ app = Starlette(
         Route("/readyz", readiness(database=database_answers, migrations=migrations_are_applied)),
         Route("/api", redirect_to_api),
         mount("/api", api, middleware=[Middleware(CancelOnDisconnect)]),
-        mount("/", serve_django),
+        mount("/", serve_django, middleware=[Middleware(DjangoLanes, config)]),
     ],
 )

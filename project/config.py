@@ -52,6 +52,13 @@ class Config(BaseSettings):
     database_wait_s: Seconds = 10.0
     """How long one statement waits for SQLite's write lock, or one request for a pooled connection (then 503)."""
 
+    django_concurrency: int = Field(default=1, ge=1)
+    """Requests that run Django's Python at once, per process; docs/decisions/0005-lanes.md says why it is one."""
+    django_queue: int = Field(default=100, ge=0)
+    """Requests that may wait to begin in Django (then 503)."""
+    django_wait_s: Seconds = 10.0
+    """How long one waits to begin in Django (then 503)."""
+
     api_audience: str = "tandem-api"
     """The audience (``aud``) that a token must name to be taken by ``/api``."""
 

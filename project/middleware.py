@@ -6,15 +6,22 @@ import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 
 from asgiref.sync import ThreadSensitiveContext
+from django.conf import settings
 from django.db import connections
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from project.config import StartupError
+from project.config import Config, StartupError
+from project.lanes import DjangoBusy, Lane
 
 logger = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 5
+"""What a 503 asks of a browser: a few slow pages' time."""
 
 is_sane_request_id = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII).fullmatch
 """Whether a caller's ``X-Request-ID`` may go into logs and responses as it is."""
@@ -56,16 +63,32 @@ class RequireLifespan:
         await self.app(scope, receive, send)
 
 
-class _RequestThread(Executor):
-    """One thread for one request's thread-sensitive calls, started by the first of them."""
+class RequestThread(Executor):
+    """One thread for one request's thread-sensitive calls, started by the first of them, in a lane if it has one."""
 
     def __init__(self) -> None:
+        self.lane: Lane | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._in_lane: ExitStack | None = None
 
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="django")
-        return self._pool.submit(fn, *args, **kwargs)
+        if self.lane is None:
+            return self._pool.submit(fn, *args, **kwargs)
+        return self._pool.submit(self._run_in, self.lane, partial(fn, *args, **kwargs))
+
+    def _run_in[T](self, lane: Lane, call: Callable[[], T]) -> T:
+        if self._in_lane is None:
+            lane.begin()
+            self._in_lane = ExitStack()
+            self._in_lane.enter_context(lane.stepping_aside())
+        else:
+            lane.resume()
+        try:
+            return call()
+        finally:
+            lane.leave()
 
     def finish(self) -> None:
         """Give the thread's connections back once its last call has ended, without waiting for that."""
@@ -89,12 +112,37 @@ class DjangoThread:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        thread = _RequestThread()
+        scope["django_thread"] = thread = RequestThread()
         try:
             async with ThreadSensitiveContext(executor=thread):
                 await self.app(scope, receive, send)
         finally:
             thread.finish()  # No await: a cancelled request cleans up too.
+
+
+class DjangoLanes:
+    """Before Django: puts each request into a lane, and answers 503 when that is too full (see project.lanes).
+
+    ``settings.SIGN_IN_PATHS`` have a lane of their own, so that a slow report never delays a log-in.
+    """
+
+    def __init__(self, app: ASGIApp, config: Config) -> None:
+        self.app = app
+        self.lane, self.sign_in = (
+            Lane(slots=config.django_concurrency, queue=config.django_queue, wait_s=config.django_wait_s)
+            for _ in range(2)
+        )
+        self.sign_in_paths = frozenset(settings.SIGN_IN_PATHS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope["root_path"])
+        scope["django_thread"].lane = self.sign_in if path in self.sign_in_paths else self.lane
+        try:
+            await self.app(scope, receive, send)
+        except DjangoBusy:
+            logger.warning("%s: too many requests wait for Django", path)
+            response = PlainTextResponse("Too busy just now.", 503, {"Retry-After": str(RETRY_AFTER_S)})
+            await response(scope, receive, send)
 
 
 class Deadline:

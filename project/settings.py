@@ -97,6 +97,9 @@ STORAGES = {
 }
 SERVESTATIC_ALLOW_ALL_ORIGINS = False
 
+# Paths with a lane of their own (project.lanes), so that a slow report never delays a log-in.
+SIGN_IN_PATHS = ["/admin/login/"]
+
 # The root's RequestBodyLimitMiddleware has the say; Django must not refuse what it let through.
 DATA_UPLOAD_MAX_MEMORY_SIZE = config.max_body_bytes
 

@@ -125,6 +125,23 @@ def sleep_in_database(request: HttpRequest) -> HttpResponse:
     return HttpResponse("slept")
 
 
+running_pages = 0
+
+
+def overlap(request: HttpRequest) -> HttpResponse:
+    """How many of these pages run at once, this one included."""
+    global running_pages  # noqa: PLW0603
+    running_pages += 1
+    most = running_pages
+    print("page began", flush=True)
+    deadline = time.monotonic() + float(request.GET["seconds"])
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+        most = max(most, running_pages)
+    running_pages -= 1
+    return HttpResponse(str(most))
+
+
 def show_backend_pid(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(backend_pid()))
 
@@ -141,6 +158,7 @@ async def get_state(request: Request) -> str:
 
 urls.urlpatterns[:0] = [
     path("test/sleep-in-database", sleep_in_database),
+    path("test/overlap", overlap),
     path("test/backend-pid", show_backend_pid),
     path("test/state", show_state),
 ]

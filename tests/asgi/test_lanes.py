@@ -1,0 +1,122 @@
+"""Lanes: one request at a time runs Django's Python; waiting costs nobody a slot."""
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from project.lanes import DjangoBusy, Lane
+from tests.asgi.server import PATIENCE_S, Server, serving
+from tests.asgi.test_requests import in_parallel, until
+
+
+def held(lane: Lane, go_on: threading.Event) -> None:
+    lane.begin()
+    go_on.wait(PATIENCE_S)
+    lane.leave()
+
+
+def test_lane__full__lets_the_next_in_when_one_leaves() -> None:
+    lane, go_on = Lane(slots=1, queue=1, wait_s=PATIENCE_S), threading.Event()
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(held, lane, go_on)
+        until(lambda: lane._free == 0)
+        second = threads.submit(held, lane, go_on)
+        until(lambda: lane._new)
+
+        with pytest.raises(DjangoBusy):
+            lane.begin()
+
+        go_on.set()
+        first.result(PATIENCE_S)
+        second.result(PATIENCE_S)
+    assert lane._free == 1
+
+
+def test_lane__waits_in_vain__is_busy_and_leaves_the_line() -> None:
+    lane = Lane(slots=1, queue=5, wait_s=0.05)
+    lane.begin()
+
+    with pytest.raises(DjangoBusy):
+        lane.begin()
+
+    assert not lane._new
+    lane.leave()
+    lane.begin()
+
+
+def test_lane__who_has_begun_goes_first() -> None:
+    lane, order = Lane(slots=1, queue=5, wait_s=PATIENCE_S), list[str]()
+
+    def resume() -> None:
+        lane.resume()
+        order.append("resumed")
+        lane.leave()
+
+    def begin() -> None:
+        lane.begin()
+        order.append("began")
+        lane.leave()
+
+    lane.begin()
+    with ThreadPoolExecutor() as threads:
+        done: list[Future[None]] = [threads.submit(begin)]
+        until(lambda: lane._new)
+        done.append(threads.submit(resume))
+        until(lambda: lane._begun)
+        lane.leave()
+        for future in done:
+            future.result(PATIENCE_S)
+
+    assert order == ["resumed", "began"]
+
+
+def test_django__busy_in_python__runs_one_request_at_a_time(server: Server, database: str) -> None:
+    answers = in_parallel(server, *["/test/overlap?seconds=0.2"] * 5)
+
+    assert [answer.text for answer in answers] == ["1"] * 5, "each page was alone in Python"
+
+
+@pytest.mark.postgresql
+def test_django__waiting_for_the_database__lets_others_run(server: Server, database: str) -> None:
+    began = time.monotonic()
+    slow, *quick = in_parallel(server, "/test/sleep-in-database?seconds=2.5", *["/test/overlap?seconds=0.1"] * 3)
+
+    assert slow.status_code == 200
+    assert [answer.status_code for answer in quick] == [200] * 3
+    assert max(answer.elapsed.total_seconds() for answer in quick) < 2.4
+    assert time.monotonic() - began < PATIENCE_S
+
+
+def test_sign_in__while_django_is_busy__is_not_delayed(database: str, tmp_path: Path) -> None:
+    with (
+        serving(tmp_path / "log", app="tests.asgi.apps:app", env={"DATABASE_URL": database}) as server,
+        ThreadPoolExecutor() as threads,
+    ):
+        slow = threads.submit(httpx2.get, f"{server.url}/test/overlap?seconds=4", timeout=PATIENCE_S)
+        server.until_logged("page began")
+        sign_in = httpx2.get(f"{server.url}/admin/login/", timeout=PATIENCE_S)
+        was_still_busy = not slow.done()
+        slow.result(PATIENCE_S)
+
+    assert sign_in.status_code == 200
+    assert was_still_busy
+
+
+def test_django__queue_is_full__answers_503_and_the_api_goes_on(database: str, tmp_path: Path) -> None:
+    env = {"DATABASE_URL": database, "DJANGO_QUEUE": "1", "DJANGO_WAIT_S": "0.5"}
+    with serving(tmp_path / "log", app="tests.asgi.apps:app", env=env) as server:
+        with ThreadPoolExecutor() as threads:
+            slow = threads.submit(httpx2.get, f"{server.url}/test/overlap?seconds=4", timeout=PATIENCE_S)
+            server.until_logged("page began")
+            crowd = in_parallel(server, *["/test/overlap?seconds=0"] * 3)
+            api = httpx2.get(f"{server.url}/api/openapi.json", timeout=PATIENCE_S)
+            slow.result(PATIENCE_S)
+        afterwards = httpx2.get(f"{server.url}/test/overlap?seconds=0", timeout=PATIENCE_S)
+
+    assert [answer.status_code for answer in crowd] == [503] * 3
+    assert crowd[0].headers["retry-after"] == "5"
+    assert slow.result().status_code == api.status_code == afterwards.status_code == 200
