@@ -13,12 +13,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
-from asgi_correlation_id import CorrelationIdMiddleware
 from django.core.asgi import get_asgi_application
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
@@ -39,13 +36,14 @@ from project.database import django_database, migrations_are_applied  # noqa: E4
 from project.health import alive, readiness  # noqa: E402
 from project.lanes import SWITCH_INTERVAL_S  # noqa: E402
 from project.middleware import (  # noqa: E402
+    BodyLimit,
     CancelOnDisconnect,
     Deadline,
     DjangoLanes,
     DjangoThread,
-    OneLineStartupErrors,
+    RequestId,
     RequireLifespan,
-    is_sane_request_id,
+    TrustedHosts,
 )
 from project.mounts import mount  # noqa: E402
 
@@ -77,12 +75,11 @@ async def redirect_to_api(request: Request) -> RedirectResponse:
 app = Starlette(
     lifespan=lifespan,
     middleware=[
-        Middleware(OneLineStartupErrors),
-        Middleware(CorrelationIdMiddleware, validator=lambda text: is_sane_request_id(text) is not None),
+        Middleware(RequestId),
         Middleware(ProblemResponses, prefix="/api"),
-        Middleware(TrustedHostMiddleware, allowed_hosts=config.trusted_hosts, www_redirect=False),
+        Middleware(TrustedHosts, config.trusted_hosts),
         Middleware(RequireLifespan),
-        Middleware(RequestBodyLimitMiddleware, max_body_size=config.max_body_bytes),
+        Middleware(BodyLimit, config.max_body_bytes),
         Middleware(DjangoThread),
         Middleware(Deadline, seconds=config.request_timeout_s),
     ],

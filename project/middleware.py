@@ -4,14 +4,20 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
+from secrets import token_hex
+from typing import cast
 
+from asgi_correlation_id import correlation_id
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.db import connections
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,44 +29,108 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER_S = 5
 """What a 503 asks of a browser: a few slow pages' time."""
 
-is_sane_request_id = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII).fullmatch
+is_sane_request_id = re.compile(rb"[A-Za-z0-9._-]{8,64}").fullmatch
 """Whether a caller's ``X-Request-ID`` may go into logs and responses as it is."""
 
 
-class OneLineStartupErrors:
-    """Tell the server of a ``StartupError`` in one line; anything else keeps the traceback that Starlette sends."""
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first value of the header with this lower-case name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return cast("bytes", value)
+    return None
+
+
+class RequestId:
+    """Take the caller's ``X-Request-ID`` when it is sane, else make one; put it into every response and log line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_one_line(message: Message) -> None:
-            # Starlette sends the failure while it handles the exception, which is how this line can know it.
-            error = sys.exception()
-            if message["type"] == "lifespan.startup.failed" and isinstance(error, StartupError):
-                message = {**message, "message": f"tandem: {error}"}
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        given = header(scope, b"x-request-id")
+        request_id = given if given is not None and is_sane_request_id(given) else token_hex(16).encode()
+        correlation_id.set(request_id.decode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", request_id)]}
             await send(message)
 
-        await self.app(scope, receive, send_one_line if scope["type"] == "lifespan" else send)
+        await self.app(scope, receive, send_with_id)
+
+
+class TrustedHosts:
+    """Starlette's check of the ``Host`` header, made once for each spelling that it lets through."""
+
+    MOST_KNOWN = 100
+    """Spellings: a wildcard, or a port, lets through more than a process should remember."""
+
+    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str]) -> None:
+        self.app = app
+        self._check = TrustedHostMiddleware(self._admit, allowed_hosts, www_redirect=False)
+        self._known: set[bytes | None] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_known = scope["type"] == "lifespan" or header(scope, b"host") in self._known
+        await (self.app if is_known else self._check)(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if len(self._known) < self.MOST_KNOWN:
+            self._known.add(header(scope, b"host"))
+        await self.app(scope, receive, send)
+
+
+class BodyLimit:
+    """Starlette's limit on the size of a body, for the requests that have one."""
+
+    def __init__(self, app: ASGIApp, max_body_size: int) -> None:
+        self.app = app
+        self._limited = RequestBodyLimitMiddleware(app, max_body_size)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._limited if scope["type"] == "http" and may_have_body(scope) else self.app)(scope, receive, send)
+
+
+def may_have_body(scope: Scope) -> bool:
+    """Whether a body may follow; HTTP/1 announces one in a header (RFC 9112, section 6), its successors need not."""
+    return scope["http_version"] not in {"1.0", "1.1"} or any(
+        key in {b"content-length", b"transfer-encoding"} for key, _value in scope["headers"]
+    )
 
 
 class RequireLifespan:
-    """Refuse to serve when no lifespan ran (``--lifespan off``, a bare test transport).
+    """Mind the lifespan: an error in it is told in one line where it can be, and without it nothing is served.
 
     Raises:
-        RuntimeError: the request carries no lifespan state; the message names the cure.
+        RuntimeError: a request carries no lifespan state (``--lifespan off``, a bare test transport); the message
+            names the cure.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and "resources" not in scope.get("state", {}):
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, partial(_send_one_line, send))
+            return
+        if "resources" not in scope.get("state", {}):
             raise RuntimeError(
                 "the lifespan did not run, so there is no database: serve with 'uvicorn asgi:app --lifespan on', "
                 "and in tests enter the lifespan (asgi_lifespan.LifespanManager) and call its app"
             )
         await self.app(scope, receive, send)
+
+
+async def _send_one_line(send: Send, message: Message) -> None:
+    # Starlette sends the failure while it handles the exception, which is how this line can know it.
+    error = sys.exception()
+    if message["type"] == "lifespan.startup.failed" and isinstance(error, StartupError):
+        message = {**message, "message": f"tandem: {error}"}
+    await send(message)
 
 
 class RequestThread(Executor):
@@ -145,6 +215,18 @@ class DjangoLanes:
             await response(scope, receive, send)
 
 
+@dataclass(slots=True)
+class Patience:
+    """How long a request may still take to begin its response, found in its scope as ``patience``."""
+
+    timeout: asyncio.Timeout
+    client_has_gone: bool = False
+
+    @property
+    def is_answered(self) -> bool:
+        return self.timeout.when() is None
+
+
 class Deadline:
     """Cancel a request that has not begun its response after ``seconds``, and answer 504."""
 
@@ -157,31 +239,33 @@ class Deadline:
             await self.app(scope, receive, send)
             return
 
-        has_answered = False
-
         async def send_in_time(message: Message) -> None:
-            nonlocal has_answered
-            has_answered = True
-            if not deadline.expired():
-                deadline.reschedule(None)  # The answer has begun: how long it takes is up to the client's line.
+            if not (patience.is_answered or patience.timeout.expired()):
+                patience.timeout.reschedule(None)  # From here on it is up to the client's line how long it takes.
             await send(message)
 
         try:
-            async with asyncio.timeout(self.seconds) as deadline:
+            async with asyncio.timeout(self.seconds) as timeout:
+                scope["patience"] = patience = Patience(timeout)
                 await self.app(scope, receive, send_in_time)
         except TimeoutError:
-            if has_answered or not deadline.expired():
+            if not timeout.expired():
                 raise
+            if patience.client_has_gone:
+                logger.info("%s %s: the client has gone, cancelled", scope["method"], scope["path"])
+                return
             logger.warning("%s %s: no answer within %g s, cancelled", scope["method"], scope["path"], self.seconds)
-            response = PlainTextResponse(f"No answer within {self.seconds:g} s.", status_code=504)
-            await response(scope, receive, send)
+            await PlainTextResponse(f"No answer within {self.seconds:g} s.", 504)(scope, receive, send)
 
 
 class CancelOnDisconnect:
-    """Cancel a request whose client has gone before its response began, so that its transaction is rolled back.
+    """End the patience with a request whose client has gone before its response began: its transaction rolls back.
 
     uvicorn lets such a request run to its end; Django watches for itself, so this stands before the API only.
     """
+
+    WATCH_AFTER_S = 0.1
+    """Most requests are answered sooner, and need not pay for a task that waits for their client to leave."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -190,56 +274,64 @@ class CancelOnDisconnect:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        client = _WatchedClient(receive, send, first=await receive())
+        client = _WatchedClient(scope["patience"], receive)
+        timer = asyncio.get_running_loop().call_later(self.WATCH_AFTER_S, client.watch)
         try:
-            async with asyncio.timeout(None) as limit:
-                watcher = asyncio.create_task(client.watch(limit))
-                try:
-                    await self.app(scope, client.receive, client.send)
-                finally:
-                    watcher.cancel()
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            logger.info("%s %s: the client has gone, cancelled", scope["method"], scope["path"])
+            await self.app(scope, client.receive, send)
+        finally:
+            timer.cancel()
+            client.stop_watching()
 
 
 class _WatchedClient:
-    """A request's two channels: once its body is read, all that is left to receive is the client's leaving."""
+    """What a client sends. Once it is watched, a task receives for the app, so as to hear when the client goes."""
 
-    def __init__(self, receive: Receive, send: Send, first: Message) -> None:
+    def __init__(self, patience: Patience, receive: Receive) -> None:
+        self._patience = patience
         self._receive = receive
-        self._send = send
-        self._first: Message | None = first
-        self._body_is_read = asyncio.Event()
-        self._has_gone = asyncio.Event()
-        self._is_answered = False
-        self._note_the_end(first)
+        self._is_receiving = False
+        self._is_to_be_watched = False
+        self._watcher: asyncio.Task[None] | None = None
+        self._received: asyncio.Queue[Message | Exception] = asyncio.Queue()
 
     async def receive(self) -> Message:
-        if self._first is not None:
-            message, self._first = self._first, None
-        elif self._body_is_read.is_set():
-            await self._has_gone.wait()
-            message = {"type": "http.disconnect"}
-        else:
+        if self._watcher is not None:
+            return await self._receive_from_watcher(self._watcher)
+        self._is_receiving = True
+        try:
             message = await self._receive()
-            self._note_the_end(message)
+        finally:
+            self._is_receiving = False
+        if self._is_to_be_watched:
+            self.watch()
         return message
 
-    async def send(self, message: Message) -> None:
-        self._is_answered = True
-        await self._send(message)
+    async def _receive_from_watcher(self, watcher: asyncio.Task[None]) -> Message:
+        if watcher.done() and self._received.empty():
+            return {"type": "http.disconnect"}
+        message = await self._received.get()
+        if isinstance(message, Exception):
+            raise message
+        return message
 
-    async def watch(self, limit: asyncio.Timeout) -> None:
-        """Wait for the client to go; end ``limit`` if it still waited for an answer."""
-        await self._body_is_read.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._has_gone.set()
-        if not self._is_answered:
-            limit.reschedule(0)  # The loop's clock is past that.
+    def watch(self) -> None:
+        """Let a task receive from now on, or as soon as the app is not receiving itself."""
+        self._is_to_be_watched = True
+        if not self._is_receiving:
+            self._watcher = asyncio.create_task(self._receive_until_gone())
 
-    def _note_the_end(self, message: Message) -> None:
-        if not message.get("more_body", False):
-            self._body_is_read.set()
+    async def _receive_until_gone(self) -> None:
+        try:
+            while (message := await self._receive())["type"] != "http.disconnect":
+                self._received.put_nowait(message)
+        except Exception as error:  # The body is too large: that is for the app to raise.
+            self._received.put_nowait(error)
+            return
+        self._received.put_nowait(message)
+        if not self._patience.is_answered:
+            self._patience.client_has_gone = True
+            self._patience.timeout.reschedule(0)  # The loop's clock is past that.
+
+    def stop_watching(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()

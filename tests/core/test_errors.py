@@ -101,7 +101,7 @@ async def times_out_by_itself(_request: Request) -> Response:
 
 ENDPOINTS = (plain, phrase, of_its_own, fine, stream, stalled, slow_stream, times_out_by_itself)
 APP = Starlette(
-    middleware=[Middleware(ProblemResponses, prefix="/api"), Middleware(Deadline, seconds=0.2)],
+    middleware=[Middleware(ProblemResponses, prefix="/api"), Middleware(Deadline, 0.2)],
     routes=[
         Route(f"{prefix}/{endpoint.__name__}", endpoint) for endpoint in ENDPOINTS for prefix in ("/api", "/other")
     ],
