@@ -31,8 +31,9 @@ def collected(world: World) -> Iterator[None]:
             stdout=log,
             stderr=log,
         )
-    yield
-    if process.wait():
+    with process:  # Waits for it, whatever happens within.
+        yield
+    if process.returncode:
         raise BenchmarkError(f"collectstatic failed, see {log.name}")
     shutil.rmtree(CACHE, ignore_errors=True)
     shutil.copytree(target, kept)
