@@ -34,7 +34,7 @@ class Size:
     cold_starts: int
 
 
-FULL = Size("full", 1_000_000, 5, 0.3, 1.2, 3, 2.5, 8, 5)
+FULL = Size("full", 1_000_000, 5, 0.25, 1.0, 3, 2.5, 8, 5)
 QUICK = Size("quick", 50_000, 2, 0.1, 0.3, 1, 1, 2, 1)
 SMALL_ROWS = 10_000
 

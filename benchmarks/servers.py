@@ -43,7 +43,9 @@ class Peer:
 
 
 def _uvicorn(app: str, *options: str, bin_dir: Path = PEERS_BIN) -> tuple[str, ...]:
-    return (str(bin_dir / "uvicorn"), app, "--host", "127.0.0.1", "--port", "{port}", "--no-access-log", *options)
+    """No peer logs its requests; the level is said too, because Tandem's own logging brings the access log back."""
+    quiet = ("--no-access-log", "--log-level", "warning")
+    return (str(bin_dir / "uvicorn"), app, "--host", "127.0.0.1", "--port", "{port}", *quiet, *options)
 
 
 _DJANGO = {"DJANGO_SETTINGS_MODULE": DJANGO_SETTINGS}

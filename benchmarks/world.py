@@ -78,7 +78,6 @@ class World:
             "BASE_URL": ISSUER,
             "API_AUDIENCE": AUDIENCE,
             "VAR_DIR": str(self.var_dir),
-            "LOG_LEVEL": "WARNING",  # No line for each request, as with every peer.
             "BENCH_DATABASE_URL": self.url(database, role),
             "BENCH_POOL_SIZE": str(POOL_SIZE),
             "BENCH_ISSUER": ISSUER,
