@@ -31,6 +31,7 @@ SHOWN_PACKAGES = {
     "uvicorn",
 }
 SATURATED = 0.85
+MOST_NAMED = 8
 NOTE = (
     "Ratios are raw's CPU time for a request by the peer's, within one round: CPU time of the server's processes "
     "alone, which a busy neighbour, the load generator and the database disturb least. "
@@ -179,10 +180,12 @@ def _rest(results: dict[str, Any]) -> list[str]:
 
 
 def _not_saturated(results: dict[str, Any]) -> str:
-    """Where the server's core was not what limited, so that load generator or database did."""
-    return ", ".join(
+    """Where the server's core was not what limited, so that load generator, database or a neighbour did."""
+    cells = [
         f"{name} {case}"
         for case, by_peer in results["server_core_busy"].items()
         for name, busy in by_peer.items()
         if busy["median"] < SATURATED
-    )
+    ]
+    more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
+    return ", ".join(cells[:MOST_NAMED]) + more
