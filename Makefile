@@ -5,9 +5,10 @@ PYTHON ?= python3
 export HOST PORT
 
 VENV := .venv/.installed
+BENCH_VENV := benchmarks/.venv/.installed
 BIN := .venv/bin
 
-.PHONY: run test check format lock clean
+.PHONY: run test check bench format lock clean
 .DEFAULT_GOAL := run
 
 $(VENV): requirements.lock
@@ -33,6 +34,14 @@ check: $(VENV)  ## Lint, format, types, boundaries, migrations, deployment setti
 	DATABASE_URL=postgresql://tandem@127.0.0.1/tandem ALLOWED_HOSTS=example.com BASE_URL=https://example.com \
 	$(BIN)/python manage.py check --deploy --fail-level WARNING
 
+bench: $(VENV) $(BENCH_VENV)  ## Tandem beside other frameworks, into benchmarks/results; QUICK=1 is a smoke run
+	benchmarks/.venv/bin/python -m benchmarks.run $(if $(QUICK),--quick)
+
+$(BENCH_VENV): benchmarks/requirements.lock
+	$(BIN)/python -m venv --clear benchmarks/.venv
+	benchmarks/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	touch $@
+
 format: $(VENV)  ## Put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -42,6 +51,9 @@ lock:  ## Pin every dependency of pyproject.toml anew, with hashes, for every pl
 	var/lock/bin/pip install --quiet --disable-pip-version-check uv
 	var/lock/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.12 --upgrade \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
+	var/lock/bin/uv pip compile benchmarks/requirements.in --constraint requirements.lock --universal \
+		--python-version 3.12 --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
+		--output-file benchmarks/requirements.lock
 
 clean:  ## Remove what make made; the development database in var/ stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv benchmarks/.venv benchmarks/.cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
