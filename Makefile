@@ -24,12 +24,13 @@ test: $(VENV)  ## The whole suite on SQLite, then what touches the database agai
 	$(BIN)/pytest -n 4 --database sqlite
 	$(BIN)/pytest -n 4 --database postgresql
 
-check: $(VENV)  ## Lint, format, types, boundaries, migrations, deployment settings
+check: $(VENV)  ## Lint, format, types, boundaries, migrations, generated tables, deployment settings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python manage.py generate_tables --check
 	ENVIRONMENT=production SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') \
 	DATABASE_URL=postgresql://tandem@127.0.0.1/tandem ALLOWED_HOSTS=example.com BASE_URL=https://example.com \
 	$(BIN)/python manage.py check --deploy --fail-level WARNING

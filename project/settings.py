@@ -16,6 +16,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "project.accounts",
     "project.identity",
+    "project.schema",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -71,6 +72,10 @@ _database["OPTIONS"] = {
 DATABASES = {"default": _database}
 if config.is_sqlite:
     Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+
+# The apps whose models are written out as SQLAlchemy tables, and the file they are written to (docs/schema.md).
+SCHEMA_APPS = ["accounts"]
+SCHEMA_FILE = BASE_DIR / "fastapi_app" / "core" / "tables.py"
 
 AUTH_USER_MODEL = "accounts.User"
 AUTH_PASSWORD_VALIDATORS = [

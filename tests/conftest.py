@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         ALLOWED_HOSTS="127.0.0.1,testserver",
         BASE_URL="http://127.0.0.1:8000",
         LOG_LEVEL="INFO",
-        DJANGO_SETTINGS_MODULE="project.settings",
+        DJANGO_SETTINGS_MODULE="tests.settings",
     )
     if config.getoption("--database") == "postgresql":
         try:
@@ -47,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     django.setup()
     config.pluginmanager.import_plugin("tests.fixtures")
+    config.pluginmanager.import_plugin("tests.schema.fixtures")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

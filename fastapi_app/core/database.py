@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import asyncpg
 from fastapi import Depends
-from sqlalchemy import UniqueConstraint, event, make_url, text
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, event, make_url, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import PoolResetState
@@ -136,10 +136,15 @@ WriteSession = Annotated[AsyncSession, Depends(_write_session, scope="function")
 """The request's session for a use case that writes; its service commits, visibly."""
 
 
-def violates(error: IntegrityError, constraint: UniqueConstraint) -> bool:
-    """Whether ``error`` says that ``constraint``, named on a table, was violated."""
+def violates(error: IntegrityError, constraint: UniqueConstraint | CheckConstraint | Index) -> bool:
+    """Whether ``error`` says that ``constraint``, one of the constants of ``tables``, was violated."""
     cause = getattr(error.orig, "__cause__", None)
     if (name := getattr(cause, "constraint_name", None)) is not None:
         return bool(name == constraint.name)
+    # SQLite names the constraint only where it cannot name columns.
     columns = ", ".join(f"{column.table.name}.{column.name}" for column in constraint.columns)
-    return str(error.orig) == f"UNIQUE constraint failed: {columns}"
+    return str(error.orig) in {
+        f"UNIQUE constraint failed: {columns}",
+        f"UNIQUE constraint failed: index '{constraint.name}'",
+        f"CHECK constraint failed: {constraint.name}",
+    }

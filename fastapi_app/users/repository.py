@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from fastapi_app.core.database import violates
-from fastapi_app.core.tables import EMAIL_IS_UNIQUE, User
+from fastapi_app.core.tables import ACCOUNTS_USER_EMAIL_UNIQUE, User
 from fastapi_app.users.errors import EmailTaken
 
 type UserRow = Row[int, str, str, bool, bool, datetime.datetime, datetime.datetime]
@@ -70,6 +70,6 @@ class UserRepository:
         try:
             return await self._session.execute(statement, values)
         except IntegrityError as error:
-            if violates(error, EMAIL_IS_UNIQUE):
+            if violates(error, ACCOUNTS_USER_EMAIL_UNIQUE):
                 raise EmailTaken from error
             raise

@@ -37,7 +37,7 @@ def test_save__address_is_taken_in_another_case__is_refused(alice: User) -> None
 
 def insert(columns: str, values: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"insert into accounts_user ({columns}) values ({values})")  # noqa: S608
+        cursor.execute(f"insert into accounts_user ({columns}) values ({values})")
 
 
 def test_raw_insert__address_alone__gets_safe_defaults_from_the_database(database: str) -> None:

@@ -1,0 +1,44 @@
+"""The bridge: the one way from a route to Django's code (ORM, ``atomic``, permissions).
+
+Django is synchronous and keeps a database connection for each thread, so a function of its world runs in the request's
+own Django thread (``project.middleware.DjangoThread``), with that thread's connection, and is awaited here.
+
+The rule: **one request writes through one layer.** The two have a connection each, so neither sees what the other has
+not committed, nor rolls it back, and on SQLite the second writer waits for the first in vain. A use case that writes
+through Django does it in one function with ``transaction.atomic`` inside, and writes nothing in a ``WriteSession``.
+
+This is the only module of the API that imports Django; add the functions that your routes need below, as coroutines.
+"""
+
+from collections.abc import Callable
+
+from asgiref.sync import SyncToAsync, sync_to_async
+from django.contrib.auth import get_user_model
+
+
+async def call_django[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What ``function`` returns, run in the request's Django thread; what it raises is raised here.
+
+    Calls of one request run one after the other, those of different requests beside each other. Return plain values
+    or objects whose fields are loaded: a lazy query would run in the event loop, where Django refuses it.
+
+    Raises:
+        RuntimeError: no request is being served here, or the request that started this task is over.
+    """
+    if SyncToAsync.thread_sensitive_context.get(None) is None:
+        raise RuntimeError(
+            "there is no Django thread here, so this call would share one connection with every other: "
+            "call it while a request is served, behind project.middleware.DjangoThread, "
+            "or enter asgiref.sync.ThreadSensitiveContext around it and close the connections afterwards"
+        )
+    return await sync_to_async(function, thread_sensitive=True)(*args, **kwargs)
+
+
+async def has_permission(user_id: int, permission: str) -> bool:
+    """Whether an active user has a permission of Django's, such as ``accounts.view_user``, by themselves or a group."""
+    return await call_django(_has_permission, user_id, permission)
+
+
+def _has_permission(user_id: int, permission: str) -> bool:
+    user = get_user_model().objects.filter(pk=user_id).first()
+    return user is not None and user.has_perm(permission)
