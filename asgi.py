@@ -8,7 +8,6 @@ root Starlette      the lifespan opens Resources once, and closes them once, in 
 """
 
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
@@ -34,7 +33,6 @@ from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E4
 from project.config import config  # noqa: E402
 from project.database import django_database, migrations_are_applied  # noqa: E402
 from project.health import alive, readiness  # noqa: E402
-from project.lanes import SWITCH_INTERVAL_S  # noqa: E402
 from project.middleware import (  # noqa: E402
     BodyLimit,
     CancelOnDisconnect,
@@ -46,6 +44,7 @@ from project.middleware import (  # noqa: E402
     TrustedHosts,
 )
 from project.mounts import mount  # noqa: E402
+from project.tuning import tune_interpreter  # noqa: E402
 
 api = create_api()
 
@@ -53,12 +52,13 @@ api = create_api()
 @asynccontextmanager
 async def lifespan(_app: Starlette) -> AsyncIterator[State]:
     """Open what the process holds, serve, close it in reverse."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     async with ResourceStack(
         startup_timeout_s=config.startup_timeout_s, shutdown_timeout_s=config.shutdown_timeout_s
     ) as stack:
         await stack.open("Django's database", django_database(config))
-        yield State(resources=await open_resources(stack, config))
+        resources = await open_resources(stack, config)
+        tune_interpreter()
+        yield State(resources=resources)
 
 
 async def serve_django(scope: Scope, receive: Receive, send: Send) -> None:

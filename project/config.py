@@ -46,9 +46,10 @@ class Config(BaseSettings):
 
     database_url: SecretStr = SecretStr("")
     """``sqlite:///path`` or ``postgresql://user:password@host:port/name``; empty means SQLite in ``var_dir``."""
-    django_pool_size: int = Field(default=5, ge=1)
+    django_pool_size: int = Field(default=5, ge=2)
+    """PostgreSQL connections of Django's half, per process; one is kept for signing in."""
     api_pool_size: int = Field(default=10, ge=1)
-    """PostgreSQL connections each layer may hold, per process: their sum times the processes is the budget."""
+    """PostgreSQL connections of the API's half. The sum of both times the processes is the budget."""
     database_wait_s: Seconds = 10.0
     """How long one statement waits for SQLite's write lock, or one request for a pooled connection (then 503)."""
 

@@ -12,68 +12,81 @@ from contextlib import ExitStack, contextmanager
 
 from django.db import connections
 
-SWITCH_INTERVAL_S = 0.001
-"""How long a busy Django thread keeps the interpreter while the API's event loop asks for it: Python's own 5 ms cost
-the API most of its latency, half a millisecond cost more in switching than it gave (docs/decisions/0005-lanes.md)."""
-
 
 class DjangoBusy(Exception):
     """Too many requests wait for Django, or this one has waited too long."""
 
 
 class Lane:
-    """``slots`` threads run at once; at most ``queue`` requests wait to begin, each for at most ``wait_s`` seconds."""
+    """Runs ``slots`` requests at once, of at most ``places`` that have begun; ``queue`` more may wait to begin.
 
-    def __init__(self, *, slots: int, queue: int, wait_s: float) -> None:
+    ``places`` is no more than the connections there are for them: a request that held a slot while it waited for a
+    connection, whose holder waited for a slot, would wait for ever.
+    """
+
+    def __init__(self, *, slots: int, places: int, queue: int, wait_s: float) -> None:
         self.queue = queue
         self.wait_s = wait_s
         self._lock = threading.Lock()
-        self._free = slots
+        self._slots = slots
+        self._places = places
         self._begun: deque[threading.Event] = deque()
         self._new: deque[threading.Event] = deque()
 
     def begin(self) -> None:
-        """Take a slot for a new request.
+        """Take a place and a slot for a new request.
 
         Raises:
-            DjangoBusy: the queue is full, or none came free in time.
+            DjangoBusy: the queue is full, or ``wait_s`` seconds have passed.
         """
-        if len(self._new) >= self.queue or not self._take(self._new, self.wait_s):
-            raise DjangoBusy
+        with self._lock:
+            if len(self._new) >= self.queue and not (self._slots and self._places):
+                raise DjangoBusy
+            turn = threading.Event()
+            self._new.append(turn)
+            self._call_next()
+        if turn.wait(self.wait_s):
+            return
+        with self._lock:
+            if not turn.is_set():  # It may have come in the last moment.
+                self._new.remove(turn)
+                raise DjangoBusy
+
+    def step_aside(self) -> None:
+        """Give up the slot for a while."""
+        with self._lock:
+            self._slots += 1
+            self._call_next()
 
     def resume(self) -> None:
         """Take a slot again, before any new request, so that what has begun is finished first."""
-        self._take(self._begun, None)
-
-    def leave(self) -> None:
-        """Give the slot to whoever is next."""
         with self._lock:
-            if waiting := self._begun or self._new:
-                waiting.popleft().set()
-            else:
-                self._free += 1
-
-    def _take(self, waiting: deque[threading.Event], timeout_s: float | None) -> bool:
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return True
             turn = threading.Event()
-            waiting.append(turn)
-        if turn.wait(timeout_s):
-            return True
+            self._begun.append(turn)
+            self._call_next()
+        turn.wait()
+
+    def end(self) -> None:
+        """Give up the place of a request that has given its connection back."""
         with self._lock:
-            if turn.is_set():  # It came in the last moment.
-                return True
-            waiting.remove(turn)
-            return False
+            self._places += 1
+            self._call_next()
+
+    def _call_next(self) -> None:
+        while self._slots and self._begun:
+            self._slots -= 1
+            self._begun.popleft().set()
+        while self._slots and self._places and self._new:
+            self._slots -= 1
+            self._places -= 1
+            self._new.popleft().set()
 
     @contextmanager
     def stepping_aside(self) -> Iterator[None]:
         """While this lasts, this thread's statements give up its slot until the database has answered."""
 
         def wait_for_the_database[**P, T](execute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-            self.leave()
+            self.step_aside()
             try:
                 return execute(*args, **kwargs)
             finally:

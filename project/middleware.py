@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
@@ -139,7 +138,8 @@ class RequestThread(Executor):
     def __init__(self) -> None:
         self.lane: Lane | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._in_lane: ExitStack | None = None
+        self._has_begun = False
+        self._is_over = False
 
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         if self._pool is None:
@@ -149,22 +149,30 @@ class RequestThread(Executor):
         return self._pool.submit(self._run_in, self.lane, partial(fn, *args, **kwargs))
 
     def _run_in[T](self, lane: Lane, call: Callable[[], T]) -> T:
-        if self._in_lane is None:
-            lane.begin()
-            self._in_lane = ExitStack()
-            self._in_lane.enter_context(lane.stepping_aside())
-        else:
+        if self._has_begun:
             lane.resume()
+        else:
+            lane.begin()
+            self._has_begun = True
         try:
-            return call()
+            if self._is_over:
+                raise DjangoBusy  # Its time ran out while it waited, and nobody wants to know any more.
+            with lane.stepping_aside():
+                return call()
         finally:
-            lane.leave()
+            lane.step_aside()
 
     def finish(self) -> None:
         """Give the thread's connections back once its last call has ended, without waiting for that."""
+        self._is_over = True
         if self._pool is not None:
-            self._pool.submit(connections.close_all)
+            self._pool.submit(self._end)
             self._pool.shutdown(wait=False)
+
+    def _end(self) -> None:
+        connections.close_all()
+        if self.lane is not None and self._has_begun:
+            self.lane.end()
 
 
 class DjangoThread:
@@ -198,10 +206,8 @@ class DjangoLanes:
 
     def __init__(self, app: ASGIApp, config: Config) -> None:
         self.app = app
-        self.lane, self.sign_in = (
-            Lane(slots=config.django_concurrency, queue=config.django_queue, wait_s=config.django_wait_s)
-            for _ in range(2)
-        )
+        lane = partial(Lane, slots=config.django_concurrency, queue=config.django_queue, wait_s=config.django_wait_s)
+        self.lane, self.sign_in = lane(places=config.django_pool_size - 1), lane(places=1)
         self.sign_in_paths = frozenset(settings.SIGN_IN_PATHS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -56,10 +56,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL run what touches the database, its own stories too; on SQLite run everything but those."""
-    if config.getoption("--database") == "postgresql":
-        chosen = [item for item in items if "migrated" in getattr(item, "fixturenames", ())]
-    else:
-        chosen = [item for item in items if item.get_closest_marker("postgresql") is None]
+    """Run what touches a database on each, but for the other's own stories; run the rest on SQLite only."""
+    on_postgresql = config.getoption("--database") == "postgresql"
+    others_own = "sqlite" if on_postgresql else "postgresql"
+    chosen = [
+        item
+        for item in items
+        if item.get_closest_marker(others_own) is None
+        and (not on_postgresql or "migrated" in getattr(item, "fixturenames", ()))
+    ]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen

@@ -18,6 +18,7 @@ from fastapi_app.app import create_api  # noqa: E402
 from fastapi_app.core.requests import State  # noqa: E402
 from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E402
 from project.config import config  # noqa: E402
+from project.tuning import tune_interpreter  # noqa: E402
 
 
 @asynccontextmanager
@@ -26,7 +27,9 @@ async def lifespan(_app: object) -> AsyncIterator[State]:
     async with ResourceStack(
         startup_timeout_s=config.startup_timeout_s, shutdown_timeout_s=config.shutdown_timeout_s
     ) as stack:
-        yield State(resources=await open_resources(stack, config))
+        resources = await open_resources(stack, config)
+        tune_interpreter()
+        yield State(resources=resources)
 
 
 async def ping(_request: Request) -> PlainTextResponse:

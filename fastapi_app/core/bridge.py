@@ -5,7 +5,7 @@ own Django thread (``project.middleware.DjangoThread``), with that thread's conn
 
 The rule: **one request writes through one layer.** The two have a connection each, so neither sees what the other has
 not committed, nor rolls it back, and on SQLite the second writer waits for the first in vain. A use case that writes
-through Django does it in one function with ``transaction.atomic`` inside, and writes nothing in a ``WriteSession``.
+through Django does it in one function with ``transaction.atomic`` inside, and writes nothing on ``Database`` itself.
 
 This is the only module of the API that imports Django; add the functions that your routes need below, as coroutines.
 """

@@ -1,88 +1,253 @@
-"""The database as the API uses it: one engine for the process, one session for a request."""
+"""The database as the API uses it.
 
+Repositories hold ``Statement``s and run them on a ``Database``: one statement is one round trip, and atomic by itself.
+Several that belong together run in a ``transaction``, which is undone unless the service commits it::
+
+    async with self._database.transaction() as transaction:
+        await Orders(transaction).add(...)
+        await Stock(transaction).take(...)
+        await transaction.commit()
+
+For graphs of objects there is SQLAlchemy's own ``AsyncSession``, one for a request. All draw on one pool.
+"""
+
+import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import asyncpg
 from fastapi import Depends
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, event, make_url, text
+from sqlalchemy import CheckConstraint, Index, NullPool, UniqueConstraint, event, literal, make_url, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import PoolResetState
 from starlette.requests import Request
 
 from fastapi_app.core.errors import Unavailable
 from fastapi_app.core.requests import AppRequest
+from fastapi_app.core.statements import Row, Statement
 from project.config import Config, StartupError
 
+type Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
-@dataclass(frozen=True, slots=True)
-class Database:
-    """An engine and what makes sessions on it."""
+UNAVAILABLE = "The database does not answer just now."
+INTEGRITY_ERRORS = (IntegrityError, asyncpg.IntegrityConstraintViolationError)
+"""What a refused row raises; ``violates`` tells which constraint refused it."""
 
-    engine: AsyncEngine
-    reading: async_sessionmaker[AsyncSession]
-    """Each statement stands alone: one round trip, no BEGIN, no ROLLBACK."""
-    writing: async_sessionmaker[AsyncSession]
-    """A transaction from the first statement to ``commit``; without a commit it is rolled back."""
+PING = Statement(select(literal(1).label("one")))
+
+
+class Executor(ABC):
+    """What runs statements: the database itself, or a transaction on it."""
+
+    @abstractmethod
+    async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
+        """The rows that the statement returns.
+
+        Raises:
+            IntegrityError, asyncpg.IntegrityConstraintViolationError: a constraint refused a row.
+            Unavailable: no connection came free in time, or the database does not answer.
+        """
+
+    async def fetch_one(self, statement: Statement, /, **values: Any) -> Row | None:
+        """The first row that the statement returns, or None. Raises what ``fetch_all`` raises."""
+        rows = await self.fetch_all(statement, **values)
+        return rows[0] if rows else None
+
+
+class Transaction(Executor):
+    """Statements that become true together, by ``commit``, or not at all."""
+
+    @abstractmethod
+    async def commit(self) -> None:
+        """Make it true. Raises what ``fetch_all`` raises; deferred constraints are checked now."""
+
+
+class Database(Executor):
+    """The process's database; safe to use from many tasks at once."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    @abstractmethod
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction, rolled back at the end unless it was committed.
+
+        Inside it run nothing on the database itself: that would take a second connection while holding the first.
+        """
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Have the database answer. Raises what it raises when it does not."""
+
+
+# PostgreSQL: asyncpg's pool
+
+
+class _PostgreSQLTransaction(Transaction):
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._transaction = connection.transaction()
+        self._is_open = False
+
+    async def begin(self) -> None:
+        await self._transaction.start()
+        self._is_open = True
+
+    async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
+        return statement.rows(await self._connection.fetch(statement.sql, *statement.arguments(values)))
+
+    async def commit(self) -> None:
+        self._is_open = False
+        await self._transaction.commit()
+
+    async def rollback_unless_committed(self) -> None:
+        if self._is_open:
+            await self._transaction.rollback()
+
+
+class _PostgreSQL(Database):
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", wait_s: float) -> None:
+        self._pool = pool
+        self._wait_s = wait_s
+        super().__init__(
+            create_async_engine(
+                "postgresql+asyncpg://", async_creator=self._lend, poolclass=NullPool, hide_parameters=True
+            )
+        )
+
+    async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
+        arguments = statement.arguments(values)
+        connection = await self._acquire()
+        try:
+            records = await connection.fetch(statement.sql, *arguments)
+        finally:
+            await self._pool.release(connection)
+        return statement.rows(records)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        connection = await self._acquire()
+        try:
+            transaction = _PostgreSQLTransaction(connection)
+            await transaction.begin()
+            try:
+                yield transaction
+            finally:
+                await transaction.rollback_unless_committed()
+        finally:
+            await self._pool.release(connection)
+
+    async def ping(self) -> None:
+        await self.fetch_all(PING)
+
+    async def _acquire(self) -> Connection:
+        try:
+            return await self._pool.acquire(timeout=self._wait_s)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise Unavailable(UNAVAILABLE) from error
+
+    async def _lend(self) -> "_Lent":
+        return _Lent(self._pool, await self._acquire())
+
+
+class _Lent:
+    """A connection of asyncpg's pool as SQLAlchemy has it: closing it gives it back."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", connection: Connection) -> None:
+        self._pool = pool
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  asyncpg's signature.
+        await self._pool.release(self._connection, timeout=timeout)
+
+
+async def _set_up_postgresql(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    # As SQLAlchemy's dialect has it: values are written as JSON text by their column's type, and read by the codec.
+    await _read_json(connection, "json", prefix=b"")
+    await _read_json(connection, "jsonb", prefix=b"\x01")
+
+
+async def _read_json(connection: "asyncpg.Connection[asyncpg.Record]", type_name: str, *, prefix: bytes) -> None:
+    def encode(text: str) -> bytes:
+        return prefix + text.encode()
+
+    def decode(data: bytes) -> Any:
+        return json.loads(data.removeprefix(prefix))
+
+    await connection.set_type_codec(type_name, schema="pg_catalog", format="binary", encoder=encode, decoder=decode)
+
+
+async def _keep_as_it_is(_connection: object) -> None:
+    """In place of asyncpg's reset, a round trip for each statement: nothing here changes a connection's settings."""
 
 
 @asynccontextmanager
-async def open_database(config: Config) -> AsyncIterator[Database]:
-    """Connect once, to prove the address, and dispose of every connection at the end.
-
-    Raises:
-        StartupError: it does not answer.
-    """
-    engine = create_engine(config)
-    try:
-        await _prove(engine)
-        # SQLite's driver opens a transaction for writes only, so its reads stand alone as they are.
-        reader = engine if config.is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
-        yield Database(
-            engine,
-            reading=async_sessionmaker(reader, expire_on_commit=False),
-            writing=async_sessionmaker(engine, expire_on_commit=False),
-        )
-    finally:
-        await engine.dispose()
+async def _open_postgresql(config: Config) -> AsyncIterator[Database]:
+    pool = asyncpg.create_pool(
+        config.database,
+        min_size=1,
+        max_size=config.api_pool_size,
+        init=_set_up_postgresql,
+        reset=_keep_as_it_is,
+        timeout=config.database_wait_s,
+        server_settings={"timezone": "UTC", "application_name": "tandem-api"},
+    )
+    async with pool:
+        yield _PostgreSQL(pool, config.database_wait_s)
 
 
-def create_engine(config: Config) -> AsyncEngine:
-    """An engine whose connections are set up as Django's are."""
-    if config.is_sqlite:
-        engine = create_async_engine(
-            make_url(config.database).set(drivername="sqlite+aiosqlite"),
-            # IMMEDIATE takes the write lock at the first write, where SQLite waits for it instead of failing later.
-            connect_args={"timeout": config.database_wait_s, "isolation_level": "IMMEDIATE"},
-            hide_parameters=True,
-        )
-        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-        event.listen(engine.sync_engine, "reset", _roll_back_failed_commit)
-        return engine
+# SQLite: SQLAlchemy's engine
 
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        # asyncpg reads the address as libpq and Django do, sslmode, socket folders and several hosts included.
-        try:
-            return await asyncpg.connect(
-                config.database,
-                timeout=config.database_wait_s,
-                server_settings={"timezone": "UTC", "application_name": "tandem-api"},
-            )
-        except (OSError, asyncpg.PostgresError) as error:
-            raise Unavailable("The database does not answer just now.") from error
 
-    return create_async_engine(
-        "postgresql+asyncpg://",
-        async_creator=connect,
-        pool_size=config.api_pool_size,
-        max_overflow=0,
-        pool_timeout=config.database_wait_s,
-        pool_pre_ping=True,
+class _SQLiteTransaction(Transaction):
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
+        result = await self._connection.execute(statement.core, values)
+        return [dict(zip(statement.columns, row, strict=True)) for row in result]
+
+    async def commit(self) -> None:
+        await self._connection.commit()
+
+
+class _SQLite(Database):
+    async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
+        async with self.transaction() as transaction:
+            rows = await transaction.fetch_all(statement, **values)
+            await transaction.commit()
+        return rows
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        async with self.engine.connect() as connection:
+            yield _SQLiteTransaction(connection)
+
+    async def ping(self) -> None:
+        await self.fetch_all(PING)
+
+
+@asynccontextmanager
+async def _open_sqlite(config: Config) -> AsyncIterator[Database]:
+    engine = create_async_engine(
+        make_url(config.database).set(drivername="sqlite+aiosqlite"),
+        # IMMEDIATE takes the write lock at the first write, where SQLite waits for it instead of failing later.
+        connect_args={"timeout": config.database_wait_s, "isolation_level": "IMMEDIATE"},
         hide_parameters=True,  # What people entered belongs into no log.
     )
+    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    event.listen(engine.sync_engine, "reset", _roll_back_failed_commit)
+    try:
+        yield _SQLite(engine)
+    finally:
+        await engine.dispose()
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
@@ -99,51 +264,53 @@ def _roll_back_failed_commit(connection: Any, _record: object, state: PoolResetS
         connection.rollback()
 
 
+# What the rest of the API uses
+
+
+@asynccontextmanager
+async def open_database(config: Config) -> AsyncIterator[Database]:
+    """Open the pool and have the database answer once; close every connection at the end.
+
+    Raises:
+        StartupError: it does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            database = await stack.enter_async_context(
+                _open_sqlite(config) if config.is_sqlite else _open_postgresql(config)
+            )
+            await database.ping()
+        except (OSError, SQLAlchemyError, asyncpg.PostgresError, Unavailable) as error:
+            raise StartupError(
+                f"the database does not answer, check DATABASE_URL: {error.__cause__ or error}"
+            ) from error
+        yield database
+
+
 async def database_answers(request: Request) -> None:
     """Readiness: a pooled connection answers. Raises what the driver raises when it does not."""
-    await _ping(AppRequest(request.scope).state["resources"].database.engine)
+    await AppRequest(request.scope).state["resources"].database.ping()
 
 
-async def _ping(engine: AsyncEngine) -> None:
-    async with engine.connect() as connection:
-        await connection.execute(text("select 1"))
-
-
-async def _prove(engine: AsyncEngine) -> None:
-    try:
-        await _ping(engine)
-    except (SQLAlchemyError, Unavailable) as error:
-        raise StartupError(f"the database does not answer, check DATABASE_URL: {error.__cause__ or error}") from error
-
-
-# Both close before the response is sent (scope="function"), so that what goes wrong there is the response.
-
-
-async def _read_session(request: AppRequest) -> AsyncIterator[AsyncSession]:
-    async with request.state["resources"].database.reading() as session:
+async def _session(request: AppRequest) -> AsyncIterator[AsyncSession]:
+    async with request.state["resources"].database.sessions() as session:
         yield session
 
 
-async def _write_session(request: AppRequest) -> AsyncIterator[AsyncSession]:
-    async with request.state["resources"].database.writing() as session:
-        yield session
+Session = Annotated[AsyncSession, Depends(_session, scope="function")]
+"""The request's session, for graphs of objects. It is rolled back, before the response is sent, unless the service
+commits; no two tasks share it."""
 
 
-ReadSession = Annotated[AsyncSession, Depends(_read_session, scope="function")]
-"""The request's session for reading. One request uses one session; no two tasks share it."""
-
-WriteSession = Annotated[AsyncSession, Depends(_write_session, scope="function")]
-"""The request's session for a use case that writes; its service commits, visibly."""
-
-
-def violates(error: IntegrityError, constraint: UniqueConstraint | CheckConstraint | Index) -> bool:
-    """Whether ``error`` says that ``constraint``, one of the constants of ``tables``, was violated."""
-    cause = getattr(error.orig, "__cause__", None)
-    if (name := getattr(cause, "constraint_name", None)) is not None:
-        return bool(name == constraint.name)
+def violates(error: Exception, constraint: UniqueConstraint | CheckConstraint | Index) -> bool:
+    """Whether one of ``INTEGRITY_ERRORS`` says that ``constraint``, a constant of ``tables``, was violated."""
+    driver_error = error.orig if isinstance(error, IntegrityError) else error
+    for cause in (driver_error, getattr(driver_error, "__cause__", None)):
+        if (name := getattr(cause, "constraint_name", None)) is not None:
+            return bool(name == constraint.name)
     # SQLite names the constraint only where it cannot name columns.
     columns = ", ".join(f"{column.table.name}.{column.name}" for column in constraint.columns)
-    return str(error.orig) in {
+    return str(driver_error) in {
         f"UNIQUE constraint failed: {columns}",
         f"UNIQUE constraint failed: index '{constraint.name}'",
         f"CHECK constraint failed: {constraint.name}",

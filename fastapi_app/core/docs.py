@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
@@ -25,13 +25,12 @@ class DocumentedAPI(FastAPI):
 
 def add_docs(api: FastAPI) -> None:
     """Serve ``docs`` below ``api``, and lead its root there."""
-    router = APIRouter(include_in_schema=False)
 
-    @router.get("/")
+    @api.get("/", include_in_schema=False)
     async def root(request: Request) -> RedirectResponse:
         return RedirectResponse(request.url_for("docs").path)
 
-    @router.get("/docs")
+    @api.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         site = request.scope.get("app_root_path", "")
         return get_swagger_ui_html(
@@ -41,5 +40,3 @@ def add_docs(api: FastAPI) -> None:
             swagger_css_url=f"{site}{SWAGGER_UI}/swagger-ui.css",
             swagger_favicon_url=f"{site}{SWAGGER_UI}/favicon-32x32.png",
         )
-
-    api.include_router(router)

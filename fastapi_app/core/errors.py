@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+import asyncpg
 from asgi_correlation_id import correlation_id
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -118,16 +119,12 @@ def json_pointer(path: Sequence[str | int]) -> str:
 
 def is_unavailable(error: Exception) -> bool:
     """Whether a database error is one of circumstance (lost, busy, shutting down), not of what was asked of it."""
-    if isinstance(error, PoolTimeoutError):
-        return True
-    if not isinstance(error, DBAPIError):
-        return False
-    sqlstate = getattr(error.orig, "sqlstate", None) or ""
-    return (
-        error.connection_invalidated
-        or isinstance(error, OperationalError)
-        or sqlstate.startswith(UNAVAILABLE_SQLSTATES)
-    )
+    if isinstance(error, PoolTimeoutError | OperationalError | asyncpg.InternalClientError):
+        return True  # The last is what asyncpg says of a connection that the server ended this very moment.
+    if isinstance(error, asyncpg.InterfaceError):
+        return "clos" in str(error)  # The connection, or the pool, "is closed" or "is closing".
+    sqlstate = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None) or ""
+    return getattr(error, "connection_invalidated", False) or sqlstate.startswith(UNAVAILABLE_SQLSTATES)
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
@@ -150,6 +147,9 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     RequestValidationError: _validation_error,
     DBAPIError: _database_error,
     PoolTimeoutError: _database_error,
+    asyncpg.PostgresError: _database_error,
+    asyncpg.InterfaceError: _database_error,
+    asyncpg.InternalClientError: _database_error,
     Exception: _server_error,
 }
 """What makes every error that reaches the API a problem: FastAPI's ``exception_handlers``."""

@@ -2,14 +2,14 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Self
 
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict
 
 from fastapi_app.core.errors import InvalidParameter
+from fastapi_app.core.statements import Row
 
 DEFAULT_LIMIT = 50
 MAXIMUM_LIMIT = 200
@@ -47,25 +47,18 @@ def _page_query(
 PageRequest = Annotated[PageQuery, Depends(_page_query)]
 
 
-class HasId(Protocol):
-    """What can be paged by id."""
-
-    @property
-    def id(self) -> int: ...
-
-
 @dataclass(frozen=True, slots=True)
-class PageOf[T: HasId]:
+class PageOf:
     """A page before it is a response: what ``Page`` is read from."""
 
-    items: Sequence[T]
+    items: list[Row]
     next_cursor: str | None
 
     @classmethod
-    def first_of(cls, items: Sequence[T], limit: int) -> Self:
+    def first_of(cls, items: list[Row], limit: int) -> Self:
         """The first ``limit`` of ``items``; one more than that tells that another page follows."""
         shown = items[:limit]
-        return cls(shown, next_cursor=encode_cursor(shown[-1].id) if len(items) > limit else None)
+        return cls(shown, next_cursor=encode_cursor(shown[-1]["id"]) if len(items) > limit else None)
 
 
 def encode_cursor(last_id: int) -> str:

@@ -73,10 +73,11 @@ class UtcDateTime(types.TypeDecorator[datetime.datetime]):
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime.datetime | None:
         if value is None:
             return None
-        if _is_sqlite(dialect):
-            return datetime.datetime.fromisoformat(value).replace(tzinfo=UTC)
-        moment: datetime.datetime = value
-        return moment.astimezone(UTC)
+        return datetime.datetime.fromisoformat(value).replace(tzinfo=UTC)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """None on PostgreSQL, where asyncpg reads every moment in UTC already."""
+        return super().result_processor(dialect, coltype) if _is_sqlite(dialect) else None
 
 
 class FiniteDate(types.TypeDecorator[datetime.date]):

@@ -2,13 +2,13 @@
 
 from http import HTTPStatus
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from fastapi_app.core.pagination import Page, PageOf, PageRequest
 from fastapi_app.core.problems import responses
 from fastapi_app.core.security import CurrentPrincipal
-from fastapi_app.users.dependencies import USERS_READ, USERS_WRITE, ReadingUsers, UserId, WritingUsers
-from fastapi_app.users.repository import UserRow
+from fastapi_app.core.statements import Row
+from fastapi_app.users.dependencies import UserId, Users, may_read_users, may_write_users
 from fastapi_app.users.schemas import UserCreate, UserOut, UserUpdate
 
 router = APIRouter(prefix="/users", tags=["users"])
@@ -18,30 +18,35 @@ router = APIRouter(prefix="/users", tags=["users"])
     "",
     status_code=HTTPStatus.CREATED,
     response_model=UserOut,
-    dependencies=[USERS_WRITE],
+    dependencies=[Depends(may_write_users)],
     responses=responses(HTTPStatus.CONFLICT),
 )
-async def create_user(new: UserCreate, users: WritingUsers, request: Request, response: Response) -> UserRow:
+async def create_user(new: UserCreate, users: Users, request: Request, response: Response) -> Row:
     """Create a user."""
     user = await users.create(new)
-    response.headers["Location"] = request.url_for("get_user", user_id=user.id).path
+    response.headers["Location"] = request.url_for("get_user", user_id=user["id"]).path
     return user
 
 
-@router.get("", response_model=Page[UserOut], dependencies=[USERS_READ])
-async def list_users(query: PageRequest, users: ReadingUsers) -> PageOf[UserRow]:
+@router.get("", response_model=Page[UserOut], dependencies=[Depends(may_read_users)])
+async def list_users(query: PageRequest, users: Users) -> PageOf:
     """List users by id, a page at a time."""
     return await users.page(query)
 
 
 @router.get("/me", response_model=UserOut, responses=responses(HTTPStatus.NOT_FOUND))
-async def get_me(principal: CurrentPrincipal, users: ReadingUsers) -> UserRow:
+async def get_me(principal: CurrentPrincipal, users: Users) -> Row:
     """Get the user whom the token speaks for."""
     return await users.get(principal.user_id)
 
 
-@router.get("/{user_id}", response_model=UserOut, dependencies=[USERS_READ], responses=responses(HTTPStatus.NOT_FOUND))
-async def get_user(user_id: UserId, users: ReadingUsers) -> UserRow:
+@router.get(
+    "/{user_id}",
+    response_model=UserOut,
+    dependencies=[Depends(may_read_users)],
+    responses=responses(HTTPStatus.NOT_FOUND),
+)
+async def get_user(user_id: UserId, users: Users) -> Row:
     """Get a user."""
     return await users.get(user_id)
 
@@ -49,10 +54,10 @@ async def get_user(user_id: UserId, users: ReadingUsers) -> UserRow:
 @router.patch(
     "/{user_id}",
     response_model=UserOut,
-    dependencies=[USERS_WRITE],
+    dependencies=[Depends(may_write_users)],
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-async def change_user(user_id: UserId, changes: UserUpdate, users: WritingUsers) -> UserRow:
+async def change_user(user_id: UserId, changes: UserUpdate, users: Users) -> Row:
     """Change what is given of a user."""
     return await users.change(user_id, changes)
 
@@ -61,9 +66,9 @@ async def change_user(user_id: UserId, changes: UserUpdate, users: WritingUsers)
     "/{user_id}",
     status_code=HTTPStatus.NO_CONTENT,
     response_class=Response,
-    dependencies=[USERS_WRITE],
+    dependencies=[Depends(may_write_users)],
     responses=responses(HTTPStatus.NOT_FOUND),
 )
-async def deactivate_user(user_id: UserId, users: WritingUsers) -> None:
+async def deactivate_user(user_id: UserId, users: Users) -> None:
     """Deactivate a user. Their data stays; an administrator, or a PATCH, can let them in again."""
     await users.deactivate(user_id)

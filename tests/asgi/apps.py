@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, event, text
 from starlette.requests import Request
 
 import asgi
-from fastapi_app.core.database import WriteSession
+from fastapi_app.core.database import Session
 from fastapi_app.core.resources import ResourceStack
 from project import urls
 
@@ -103,7 +103,7 @@ async def boom() -> None:
 
 
 @router.post("/write-then-sleep")
-async def write_then_sleep(session: WriteSession, email: str, seconds: float) -> str:
+async def write_then_sleep(session: Session, email: str, seconds: float) -> str:
     await session.execute(text("insert into accounts_user (email) values (:email)"), {"email": email})
     print("request began", flush=True)
     await asyncio.sleep(seconds)
@@ -112,7 +112,7 @@ async def write_then_sleep(session: WriteSession, email: str, seconds: float) ->
 
 
 @router.post("/commit-fails", status_code=201)
-async def commit_fails(session: WriteSession) -> str:
+async def commit_fails(session: Session) -> str:
     """Django's foreign keys are checked at COMMIT."""
     await session.execute(text("insert into accounts_user_groups (user_id, group_id) values (-1, -1)"))
     await session.commit()

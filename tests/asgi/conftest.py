@@ -15,6 +15,6 @@ def server(migrated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with serving(
         log,
         app="tests.asgi.apps:app",
-        env={"REQUEST_TIMEOUT_S": "3", "DJANGO_POOL_SIZE": "2", "API_POOL_SIZE": "2", "DATABASE_WAIT_S": "5"},
+        env={"REQUEST_TIMEOUT_S": "3", "DJANGO_POOL_SIZE": "3", "API_POOL_SIZE": "2", "DATABASE_WAIT_S": "5"},
     ) as running:
         yield running

@@ -1,7 +1,7 @@
 """Lanes: one request at a time runs Django's Python; waiting costs nobody a slot."""
 
-import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,65 +13,79 @@ from tests.asgi.server import PATIENCE_S, Server, serving
 from tests.asgi.test_requests import in_parallel, until
 
 
-def held(lane: Lane, go_on: threading.Event) -> None:
-    lane.begin()
-    go_on.wait(PATIENCE_S)
-    lane.leave()
+def lane(*, slots: int = 1, places: int = 9, queue: int = 9, wait_s: float = PATIENCE_S) -> Lane:
+    return Lane(slots=slots, places=places, queue=queue, wait_s=wait_s)
 
 
-def test_lane__full__lets_the_next_in_when_one_leaves() -> None:
-    lane, go_on = Lane(slots=1, queue=1, wait_s=PATIENCE_S), threading.Event()
+def test_lane__full__lets_the_next_in_when_one_leaves_and_refuses_those_that_find_no_room() -> None:
+    full = lane(queue=1)
+    full.begin()
     with ThreadPoolExecutor() as threads:
-        first = threads.submit(held, lane, go_on)
-        until(lambda: lane._free == 0)
-        second = threads.submit(held, lane, go_on)
-        until(lambda: lane._new)
-
+        second = threads.submit(full.begin)
+        until(lambda: full._new)
         with pytest.raises(DjangoBusy):
-            lane.begin()
+            full.begin()
 
-        go_on.set()
-        first.result(PATIENCE_S)
+        full.step_aside()
         second.result(PATIENCE_S)
-    assert lane._free == 1
+
+    full.step_aside()
+    full.begin()
+
+
+def test_lane__no_queue__still_serves_one_at_a_time() -> None:
+    narrow = lane(queue=0)
+    narrow.begin()
+    with pytest.raises(DjangoBusy):
+        narrow.begin()
+    narrow.step_aside()
+    narrow.begin()
 
 
 def test_lane__waits_in_vain__is_busy_and_leaves_the_line() -> None:
-    lane = Lane(slots=1, queue=5, wait_s=0.05)
-    lane.begin()
+    busy = lane(wait_s=0.05)
+    busy.begin()
 
     with pytest.raises(DjangoBusy):
-        lane.begin()
+        busy.begin()
 
-    assert not lane._new
-    lane.leave()
-    lane.begin()
+    assert not busy._new
+    busy.step_aside()
+    busy.begin()
 
 
 def test_lane__who_has_begun_goes_first() -> None:
-    lane, order = Lane(slots=1, queue=5, wait_s=PATIENCE_S), list[str]()
+    shared, order = lane(), list[str]()
 
-    def resume() -> None:
-        lane.resume()
-        order.append("resumed")
-        lane.leave()
+    def run(take: Callable[[], None], name: str) -> None:
+        take()
+        order.append(name)
+        shared.step_aside()
 
-    def begin() -> None:
-        lane.begin()
-        order.append("began")
-        lane.leave()
-
-    lane.begin()
+    shared.begin()
     with ThreadPoolExecutor() as threads:
-        done: list[Future[None]] = [threads.submit(begin)]
-        until(lambda: lane._new)
-        done.append(threads.submit(resume))
-        until(lambda: lane._begun)
-        lane.leave()
+        done: list[Future[None]] = [threads.submit(run, shared.begin, "began")]
+        until(lambda: shared._new)
+        done.append(threads.submit(run, shared.resume, "resumed"))
+        until(lambda: shared._begun)
+        shared.step_aside()
         for future in done:
             future.result(PATIENCE_S)
 
     assert order == ["resumed", "began"]
+
+
+def test_lane__all_places_are_taken__begins_nobody_though_a_slot_is_free() -> None:
+    small = lane(places=1, wait_s=0.05)
+    small.begin()
+    small.step_aside()
+
+    with pytest.raises(DjangoBusy):
+        small.begin()
+    small.resume()
+    small.step_aside()
+    small.end()
+    small.begin()
 
 
 def test_django__busy_in_python__runs_one_request_at_a_time(server: Server, database: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -37,6 +38,13 @@ class FromDriver(Exception):
         (DBAPIError("", None, FromDriver()), False),
         (IntegrityError("", None, FromDriver("23505")), False),
         (LookupError(), False),
+        (asyncpg.ConnectionDoesNotExistError(), True),
+        (asyncpg.AdminShutdownError(), True),
+        (asyncpg.InterfaceError("connection is closed"), True),
+        (asyncpg.InterfaceError("the server expects 1 argument"), False),
+        (asyncpg.InternalClientError(), True),
+        (asyncpg.UndefinedTableError(), False),
+        (asyncpg.UniqueViolationError(), False),
     ],
 )
 def test_is_unavailable__circumstance_or_mistake(error: Exception, expected: bool) -> None:

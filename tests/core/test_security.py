@@ -5,6 +5,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,5 +143,38 @@ async def test_keys__replaced__are_read_again(jwks_file: Path) -> None:
 
     jwks_file.write_text(json.dumps(KeySet([OTHER_KEY]).as_dict(private=False)))
 
+    assert await keys.find(str(OTHER_KEY.kid)), "an unknown key is looked for at once"
     assert await keys.find(str(KEY.kid)) is None, "a key that is no longer published is no longer believed"
-    assert await keys.find(str(OTHER_KEY.kid))
+
+
+async def test_token__verified_before__is_not_verified_again_and_not_believed_longer(
+    verifier: TokenVerifier, jwks_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = token()
+    principal = await verifier.verify(good)
+    with monkeypatch.context() as patch:
+        patch.setattr(jwt, "decode", None)
+        assert await verifier.verify(good) is principal
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", partial(float, claims()["exp"] + 1))
+        with pytest.raises(Unauthenticated, match="expired"):
+            await verifier.verify(good)
+
+    monkeypatch.setattr(KeyFile, "LOOK_EVERY_S", 0)
+    verifier.keys = KeyFile(jwks_file)
+    assert await verifier.verify(good) == principal
+    jwks_file.write_text(json.dumps(KeySet([OTHER_KEY]).as_dict(private=False)))
+    with pytest.raises(Unauthenticated, match="unknown key"):
+        await verifier.verify(good)
+
+
+async def test_tokens__many__are_remembered_up_to_a_bound(
+    verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TokenVerifier, "MOST_REMEMBERED", 2)
+
+    for number in range(5):
+        await verifier.verify(token(jti=str(number)))
+
+    assert len(verifier._verified) == 2

@@ -13,7 +13,6 @@ from django.test import override_settings
 from django.test.utils import isolate_apps
 from django.utils import timezone
 
-from project.config import config
 from project.schema import checks, fields
 from project.schema.render import render
 
@@ -75,7 +74,7 @@ def test_deletions__by_rules_of_django_alone__are_warned_of_where_django_allows_
     assert found(monkeypatch, checks.deletions_are_in_the_database, Book) == ["cascade", "null", "function"]
 
 
-@pytest.mark.skipif(not config.is_sqlite, reason="only SQLite lacks the functions")
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("options", "is_trap"),
     [
@@ -98,7 +97,7 @@ def test_functions__that_only_djangos_connections_have__are_warned_of(
     assert found(monkeypatch, checks.functions_are_everywhere, Shelf) == (["Shelf"] if is_trap else [])
 
 
-@pytest.mark.skipif(not config.is_sqlite, reason="only SQLite lacks the functions")
+@pytest.mark.sqlite
 @isolate_apps("tests.schema.everyfield")
 def test_functions__in_generated_fields_and_database_defaults__are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     class Generated(models.Model):

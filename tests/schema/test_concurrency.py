@@ -19,7 +19,7 @@ WRITES = 250
 
 pytestmark = [
     pytest.mark.asyncio,
-    pytest.mark.skipif(not config.is_sqlite, reason="PostgreSQL has more than one writer at a time anyway"),
+    pytest.mark.sqlite,
 ]
 
 
@@ -38,7 +38,7 @@ async def test_writers__eight_on_each_side__lose_nothing_and_never_meet_a_locked
 
 async def write_with_sqlalchemy(database: Database, task: int) -> None:
     for n in range(WRITES):
-        async with database.writing() as session:
+        async with database.sessions() as session:
             await session.execute(insert(tables.Author), {"name": f"api {task} {n}"})
             await session.commit()
 

@@ -8,7 +8,7 @@ from project.config import config
 from tests.schema.fixtures import Api
 
 
-@pytest.mark.skipif(not config.is_sqlite, reason="SQLite's own settings")
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("pragma", "value"),
     [("foreign_keys", 1), ("journal_mode", "wal"), ("busy_timeout", int(config.database_wait_s * 1000))],
@@ -22,7 +22,7 @@ def test_connection__to_sqlite__has_djangos_setting(database: str, api: Api, pra
     assert api.execute(text(statement)) == [(value,)]
 
 
-@pytest.mark.skipif(config.is_sqlite, reason="SQLite has no time zone")
+@pytest.mark.postgresql
 def test_connection__to_postgresql__is_in_utc_as_djangos(database: str, api: Api) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SHOW timezone")

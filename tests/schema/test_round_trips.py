@@ -9,8 +9,9 @@ import pytest
 from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 
+from fastapi_app.core.statements import Statement
 from fastapi_app.core.types import UTC
 from tests.schema.everyfield import tables
 from tests.schema.everyfield.colours import Colour
@@ -88,6 +89,16 @@ NEVER_NULL = {"file", "image"}
 """Django writes an empty text where there is no file."""
 
 
+WRITE = {
+    name: Statement(insert(tables.Sample).values({name: bindparam("value")}).returning(tables.Sample.id))
+    for name in VALUES
+}
+READ = {
+    name: Statement(select(getattr(tables.Sample, name)).where(tables.Sample.id == bindparam("row_id")))
+    for name in VALUES
+}
+
+
 def test_values__every_field_of_the_sample__has_some() -> None:
     assert set(VALUES) == {field.name for field in Sample._meta.fields} - {"id"}
 
@@ -103,13 +114,17 @@ def test_round_trip__either_layer_writes__both_read_and_store_the_same(
 
     by_django = write_with_django(name, values)
     by_sqlalchemy = write_with_sqlalchemy(api, name, values)
+    by_statement = write_with_statement(api, name, values)
 
     # repr() tells 1 from True, 1.0 from 1.00 and 0.0 from -0.0, which == does not.
     expected = [repr(value) for value in read_with_django(name, by_django)]
     assert [repr(value) for value in read_with_django(name, by_sqlalchemy)] == expected
     assert [repr(value) for value in read_with_sqlalchemy(api, name, by_django)] == expected
     assert [repr(value) for value in read_with_sqlalchemy(api, name, by_sqlalchemy)] == expected
-    assert stored(name, by_sqlalchemy) == stored(name, by_django)
+    assert [repr(value) for value in read_with_django(name, by_statement)] == expected
+    assert [repr(value) for value in read_with_statement(api, name, by_django)] == expected
+    assert [repr(value) for value in read_with_statement(api, name, by_statement)] == expected
+    assert stored(name, by_sqlalchemy) == stored(name, by_statement) == stored(name, by_django)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +189,15 @@ def write_with_django(name: str, values: Sequence[object]) -> list[int]:
 def write_with_sqlalchemy(api: Api, name: str, values: Sequence[object]) -> list[int]:
     statement = insert(tables.Sample).returning(tables.Sample.id, sort_by_parameter_order=True)
     return [row.id for row in api.execute(statement, [{name: value} for value in values])]
+
+
+def write_with_statement(api: Api, name: str, values: Sequence[object]) -> list[int]:
+    """As a repository does: a constant, compiled once, run on asyncpg's own pool."""
+    return [api.fetch(WRITE[name], value=value)[0]["id"] for value in values]
+
+
+def read_with_statement(api: Api, name: str, ids: Sequence[int]) -> list[Any]:
+    return [api.fetch(READ[name], row_id=row_id)[0][name] for row_id in ids]
 
 
 def read_with_django(name: str, ids: Sequence[int]) -> list[Any]:

@@ -2,8 +2,6 @@
 
 import datetime
 from collections.abc import AsyncIterator, Iterator
-from types import SimpleNamespace
-from typing import cast
 
 import httpx2
 import pytest
@@ -12,10 +10,10 @@ from fastapi import FastAPI
 
 from fastapi_app.app import create_api
 from fastapi_app.core.pagination import PageOf, PageQuery
-from fastapi_app.core.security import Principal, current_principal
-from fastapi_app.users.dependencies import reading_users, writing_users
+from fastapi_app.core.security import Principal, any_caller
+from fastapi_app.core.statements import Row
+from fastapi_app.users.dependencies import may_read_users, may_write_users, user_service
 from fastapi_app.users.errors import EmailTaken, UserNotFound
-from fastapi_app.users.repository import UserRow
 from fastapi_app.users.schemas import UserCreate, UserUpdate
 from fastapi_app.users.service import UserService
 
@@ -28,26 +26,26 @@ class UsersInMemory(UserService):
     """The use cases on a dictionary."""
 
     def __init__(self) -> None:
-        self.users: dict[int, UserRow] = {}
+        self.users: dict[int, Row] = {}
 
-    async def get(self, user_id: int) -> UserRow:
+    async def get(self, user_id: int) -> Row:
         if user_id not in self.users:
             raise UserNotFound
         return self.users[user_id]
 
-    async def page(self, query: PageQuery) -> PageOf[UserRow]:
+    async def page(self, query: PageQuery) -> PageOf:
         return PageOf.first_of([user for key, user in self.users.items() if key > query.after], query.limit)
 
-    async def create(self, new: UserCreate) -> UserRow:
-        if any(user.email == new.email for user in self.users.values()):
+    async def create(self, new: UserCreate) -> Row:
+        if any(user["email"] == new.email for user in self.users.values()):
             raise EmailTaken
         user_id = len(self.users) + 1
         flags = {"is_active": True, "is_staff": False, "created_at": WHEN, "updated_at": WHEN}
-        self.users[user_id] = cast("UserRow", SimpleNamespace(id=user_id, **new.model_dump(), **flags))
+        self.users[user_id] = {"id": user_id, **new.model_dump(), **flags}
         return self.users[user_id]
 
-    async def change(self, user_id: int, changes: UserUpdate) -> UserRow:
-        vars(await self.get(user_id)).update(changes.model_dump())
+    async def change(self, user_id: int, changes: UserUpdate) -> Row:
+        (await self.get(user_id)).update(changes.model_dump())
         return self.users[user_id]
 
     async def deactivate(self, user_id: int) -> None:
@@ -62,11 +60,11 @@ def users() -> UsersInMemory:
 @pytest.fixture
 def api(users: UsersInMemory) -> Iterator[FastAPI]:
     """The API with neither database nor tokens: both are dependencies, and both are replaced."""
+    caller = Principal(user_id=1, client_id="tests", scopes=frozenset())
     api = create_api()
     api.dependency_overrides = {
-        reading_users: lambda: users,
-        writing_users: lambda: users,
-        current_principal: lambda: Principal(user_id=1, client_id="tests", scopes=frozenset()),
+        user_service: lambda: users,
+        **dict.fromkeys((any_caller, may_read_users, may_write_users), lambda: caller),
     }
     yield api
     api.dependency_overrides.clear()
