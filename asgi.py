@@ -85,10 +85,10 @@ app = Starlette(
     ],
     exception_handlers={Exception: root_server_error},
     routes=[
+        mount("/api", api, middleware=[Middleware(CancelOnDisconnect)]),
+        Route("/api", redirect_to_api),
         Route("/healthz", alive),
         Route("/readyz", readiness(database=database_answers, migrations=migrations_are_applied)),
-        Route("/api", redirect_to_api),
-        mount("/api", api, middleware=[Middleware(CancelOnDisconnect)]),
         mount("/", serve_django, middleware=[Middleware(DjangoLanes, config)]),
     ],
 )

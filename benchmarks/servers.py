@@ -42,10 +42,14 @@ class Peer:
     environment: dict[str, str] = field(default_factory=dict)
 
 
+PATIENT = ("--timeout-keep-alive", "120")
+"""uvicorn closes a connection that is idle for 5 s, which one of the load generator's may be at a low rate."""
+
+
 def _uvicorn(app: str, *options: str, bin_dir: Path = PEERS_BIN) -> tuple[str, ...]:
     """No peer logs its requests; the level is said too, because Tandem's own logging brings the access log back."""
     quiet = ("--no-access-log", "--log-level", "warning")
-    return (str(bin_dir / "uvicorn"), app, "--host", "127.0.0.1", "--port", "{port}", *quiet, *options)
+    return (str(bin_dir / "uvicorn"), app, "--host", "127.0.0.1", "--port", "{port}", *quiet, *PATIENT, *options)
 
 
 _DJANGO = {"DJANGO_SETTINGS_MODULE": DJANGO_SETTINGS}

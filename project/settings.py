@@ -1,5 +1,6 @@
 """Django's settings. One module for every environment: what varies comes from ``project.config``."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ SERVESTATIC_ALLOW_ALL_ORIGINS = False
 # Paths with a lane of their own (project.lanes), so that a slow report never delays a log-in.
 SIGN_IN_PATHS = ["/admin/login/"]
 
-# The root's RequestBodyLimitMiddleware has the say; Django must not refuse what it let through.
+# The root's BodyLimit has the say; Django must not refuse what it let through.
 DATA_UPLOAD_MAX_MEMORY_SIZE = config.max_body_bytes
 
 SECURE_SSL_REDIRECT = config.is_production and config.is_https
@@ -138,7 +139,8 @@ LOGGING = {
         "django": {"handlers": [], "level": config.log_level, "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
         "uvicorn": {"handlers": [], "level": config.log_level, "propagate": True},
-        "uvicorn.access": {"handlers": [], "propagate": True},
+        # It has none when uvicorn was started with --no-access-log.
+        "uvicorn.access": {"handlers": [], "propagate": logging.getLogger("uvicorn.access").hasHandlers()},
         "uvicorn.error": {"handlers": [], "propagate": True},
         # A caller's odd request id is replaced; a warning for each would be the caller's to multiply.
         "asgi_correlation_id": {"level": "ERROR"},

@@ -91,7 +91,7 @@ def issue_token() -> IssueToken:
 @pytest_asyncio.fixture
 async def client(database: str) -> AsyncIterator[httpx2.AsyncClient]:
     """An anonymous client of the whole app, on its real lifespan."""
-    async with LifespanManager(app) as manager:
+    async with LifespanManager(app, startup_timeout=60, shutdown_timeout=60) as manager:
         transport = httpx2.ASGITransport(manager.app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as anonymous:
             yield anonymous

@@ -79,9 +79,9 @@ class Database(Executor):
         Inside it run nothing on the database itself: that would take a second connection while holding the first.
         """
 
-    @abstractmethod
     async def ping(self) -> None:
-        """Have the database answer. Raises what it raises when it does not."""
+        """Have the database answer. Raises what ``fetch_all`` raises when it does not."""
+        await self.fetch_all(PING)
 
 
 # PostgreSQL: asyncpg's pool
@@ -140,9 +140,6 @@ class _PostgreSQL(Database):
                 await transaction.rollback_unless_committed()
         finally:
             await self._pool.release(connection)
-
-    async def ping(self) -> None:
-        await self.fetch_all(PING)
 
     async def _acquire(self) -> Connection:
         try:
@@ -229,9 +226,6 @@ class _SQLite(Database):
     async def transaction(self) -> AsyncIterator[Transaction]:
         async with self.engine.connect() as connection:
             yield _SQLiteTransaction(connection)
-
-    async def ping(self) -> None:
-        await self.fetch_all(PING)
 
 
 @asynccontextmanager

@@ -105,6 +105,18 @@ def test_stop__in_mid_request__finishes_the_request_then_closes(database: str, t
     assert server.log.index("/api/test/sleep") < server.log.index("closed the HTTP client")
 
 
+@pytest.mark.parametrize(("options", "lines"), [((), 1), (("--no-access-log",), 0)])
+def test_access_log__is_written_with_the_request_id_unless_switched_off(
+    options: tuple[str, ...], lines: int, database: str, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "log", *options, env={"DATABASE_URL": database}) as server, server.client() as client:
+        client.get("/healthz", headers={"x-request-id": "the-only-request"})
+        server.terminate()
+
+    assert server.log.count("[the-only-request] uvicorn.access: 127.0.0.1:") == lines
+    assert server.log.count("/healthz") == lines
+
+
 def test_start__without_a_lifespan__every_request_names_the_cure(database: str, tmp_path: Path) -> None:
     server = Server(tmp_path / "log", lifespan="off", env={"DATABASE_URL": database})
     try:
