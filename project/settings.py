@@ -142,8 +142,6 @@ LOGGING = {
         # It has none when uvicorn was started with --no-access-log.
         "uvicorn.access": {"handlers": [], "propagate": logging.getLogger("uvicorn.access").hasHandlers()},
         "uvicorn.error": {"handlers": [], "propagate": True},
-        # A caller's odd request id is replaced; a warning for each would be the caller's to multiply.
-        "asgi_correlation_id": {"level": "ERROR"},
         # One line per request to elsewhere is for debugging.
         "httpx2": {"level": "WARNING"},
     },

@@ -25,14 +25,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.pool import PoolResetState
 from starlette.requests import Request
 
-from fastapi_app.core.errors import Unavailable
+from fastapi_app.core.errors import DATABASE_UNAVAILABLE, Unavailable
 from fastapi_app.core.requests import AppRequest
 from fastapi_app.core.statements import Row, Statement
 from project.config import Config, StartupError
 
 type Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
-UNAVAILABLE = "The database does not answer just now."
 INTEGRITY_ERRORS = (IntegrityError, asyncpg.IntegrityConstraintViolationError)
 """What a refused row raises; ``violates`` tells which constraint refused it."""
 
@@ -145,7 +144,7 @@ class _PostgreSQL(Database):
         try:
             return await self._pool.acquire(timeout=self._wait_s)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise Unavailable(UNAVAILABLE) from error
+            raise Unavailable(DATABASE_UNAVAILABLE) from error
 
     async def _lend(self) -> "_Lent":
         return _Lent(self._pool, await self._acquire())

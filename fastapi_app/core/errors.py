@@ -20,6 +20,7 @@ from fastapi_app.core.problems import is_below, problem_response
 logger = logging.getLogger(__name__)
 
 INVALID_REQUEST = "The request is not valid."
+DATABASE_UNAVAILABLE = "The database does not answer just now."
 RETRY_AFTER_S = 5
 """What a 503 asks of a client: about the time a database takes to fail over or a pool to drain."""
 UNAVAILABLE_SQLSTATES = ("08", "40", "53", "55P03", "57P")
@@ -131,7 +132,7 @@ async def _database_error(request: Request, error: Exception) -> Response:
     if not is_unavailable(error):
         raise error  # A mistake of ours: a 500, with its traceback in the log.
     logger.warning("the database is unavailable: %s", error)
-    return await _app_error(request, Unavailable("The database does not answer just now."))
+    return await _app_error(request, Unavailable(DATABASE_UNAVAILABLE))
 
 
 async def _server_error(_request: Request, _error: Exception) -> Response:

@@ -6,8 +6,6 @@ from typing import Annotated
 
 from pydantic import MISSING, AfterValidator, BaseModel, ConfigDict, EmailStr, Field, StrictBool, StringConstraints
 
-from fastapi_app.core.pagination import MAXIMUM_ID
-
 
 def _lower_case(value: str) -> str:
     return value.lower()
@@ -19,7 +17,6 @@ def _without_controls(value: str) -> str:
     return value
 
 
-UserId = Annotated[int, Field(ge=1, le=MAXIMUM_ID)]
 Email = Annotated[EmailStr, Field(max_length=254), AfterValidator(_lower_case)]
 DisplayName = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=150), AfterValidator(_without_controls)
@@ -28,8 +25,6 @@ DisplayName = Annotated[
 
 class UserOut(BaseModel):
     """A person with an account."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: int
     email: str
