@@ -75,7 +75,7 @@ if config.is_sqlite:
     Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
 
 # The apps whose models are written out as SQLAlchemy tables, and the file they are written to (docs/schema.md).
-SCHEMA_APPS = ["accounts"]
+SCHEMA_APPS = ["accounts", "identity"]
 SCHEMA_FILE = BASE_DIR / "fastapi_app" / "core" / "tables.py"
 
 AUTH_USER_MODEL = "accounts.User"

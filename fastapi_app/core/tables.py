@@ -4,11 +4,12 @@ Change a model and run ``python manage.py makemigrations``, which writes it anew
 """
 
 import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from fastapi_app.core.types import UtcDateTime, now
+from fastapi_app.core.types import Json, UtcDateTime, now
 
 
 class Base(DeclarativeBase):
@@ -39,6 +40,7 @@ class User(Base):
     is_active: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.FetchedValue())
     is_staff: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.FetchedValue())
     is_superuser: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.FetchedValue())
+    token_version: Mapped[int] = mapped_column(sa.BigInteger, server_default=sa.FetchedValue())
     created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
     updated_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue(), onupdate=now)
 
@@ -50,6 +52,18 @@ class User(Base):
     user_permissions: Mapped[list["Permission"]] = relationship(
         secondary="accounts_user_user_permissions",
         back_populates="user_set",
+        lazy="raise",
+    )
+    api_keys: Mapped[list["ApiKey"]] = relationship(
+        foreign_keys="ApiKey.owner_id",
+        back_populates="owner",
+        passive_deletes="all",
+        lazy="raise",
+    )
+    external_identities: Mapped[list["ExternalIdentity"]] = relationship(
+        foreign_keys="ExternalIdentity.user_id",
+        back_populates="user",
+        passive_deletes="all",
         lazy="raise",
     )
 
@@ -74,6 +88,79 @@ class UserUserPermissions(Base):
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     user_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("accounts_user.id"))
     permission_id: Mapped[int] = mapped_column(sa.Integer, sa.ForeignKey("auth_permission.id"))
+
+
+IDENTITY_SIGNINGKEY_KID_UNIQUE = sa.UniqueConstraint("kid", name="identity_signingkey_kid_unique")
+
+
+class SigningKey(Base):
+    """identity.SigningKey."""
+
+    __tablename__ = "identity_signingkey"
+    __table_args__ = (IDENTITY_SIGNINGKEY_KID_UNIQUE,)
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
+    kid: Mapped[str] = mapped_column(sa.String(64))
+    algorithm: Mapped[str] = mapped_column(sa.String(8))
+    public_jwk: Mapped[Any] = mapped_column(Json)
+    private_key: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
+    signs_from: Mapped[datetime.datetime] = mapped_column(UtcDateTime)
+    retires_at: Mapped[datetime.datetime | None] = mapped_column(UtcDateTime)
+
+
+class RevocationEvent(Base):
+    """identity.RevocationEvent."""
+
+    __tablename__ = "identity_revocationevent"
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
+    kind: Mapped[str] = mapped_column(sa.String(8))
+    subject: Mapped[str] = mapped_column(sa.String(255))
+    version: Mapped[int | None] = mapped_column(sa.BigInteger)
+    reason: Mapped[str] = mapped_column(sa.String(64), server_default=sa.FetchedValue())
+    created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
+
+
+IDENTITY_APIKEY_HASH_UNIQUE = sa.UniqueConstraint("hash", name="identity_apikey_hash_unique")
+
+
+class ApiKey(Base):
+    """identity.ApiKey."""
+
+    __tablename__ = "identity_apikey"
+    __table_args__ = (IDENTITY_APIKEY_HASH_UNIQUE,)
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(100))
+    prefix: Mapped[str] = mapped_column(sa.String(16))
+    hash: Mapped[str] = mapped_column(sa.String(64))
+    owner_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("accounts_user.id", ondelete="CASCADE"))
+    scopes: Mapped[str] = mapped_column(sa.Text, server_default=sa.FetchedValue())
+    expires_at: Mapped[datetime.datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime.datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime.datetime | None] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
+
+    owner: Mapped["User"] = relationship(foreign_keys=[owner_id], back_populates="api_keys", lazy="raise")
+
+
+IDENTITY_EXTERNALIDENTITY_UNIQUE = sa.UniqueConstraint("issuer", "subject", name="identity_externalidentity_unique")
+
+
+class ExternalIdentity(Base):
+    """identity.ExternalIdentity."""
+
+    __tablename__ = "identity_externalidentity"
+    __table_args__ = (IDENTITY_EXTERNALIDENTITY_UNIQUE,)
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
+    issuer: Mapped[str] = mapped_column(sa.String(255))
+    subject: Mapped[str] = mapped_column(sa.String(255))
+    user_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("accounts_user.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
+
+    user: Mapped["User"] = relationship(foreign_keys=[user_id], back_populates="external_identities", lazy="raise")
 
 
 class Group(Base):

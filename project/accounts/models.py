@@ -53,6 +53,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_superuser = models.BooleanField(
         "superuser", default=False, db_default=False, help_text="Has every permission without being given it."
     )
+    token_version = models.BigIntegerField(
+        default=0, db_default=0, editable=False, help_text="Raised by what ends this user's tokens."
+    )
     created_at = models.DateTimeField(editable=False, db_default=Now())
     updated_at = models.DateTimeField(editable=False, auto_now=True, db_default=Now())
 

@@ -1,0 +1,94 @@
+"""What identity keeps in the database. The API reads these tables too (``fastapi_app/core/tables.py``)."""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+
+
+class SigningKey(models.Model):
+    """A key pair that signs tokens. It is published before it signs, and after, for as long as what it signed lives."""
+
+    class Algorithm(models.TextChoices):
+        RS256 = "RS256"
+        ES256 = "ES256"
+
+    kid = models.CharField("key id", max_length=64)
+    algorithm = models.CharField(max_length=8, choices=Algorithm)
+    public_jwk = models.JSONField("public key", help_text="As a JWK (RFC 7517).")
+    private_key = models.BinaryField(help_text="Encrypted with a key that is derived from SECRET_KEY.")
+    created_at = models.DateTimeField(editable=False, db_default=Now())
+    signs_from = models.DateTimeField(help_text="Published before, so that every verifier knows it by then.")
+    retires_at = models.DateTimeField(null=True, blank=True, help_text="Not published from then on.")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["kid"], name="identity_signingkey_kid_unique")]
+
+    def __str__(self) -> str:
+        return str(self.kid)
+
+
+class RevocationEvent(models.Model):
+    """Tokens that are good no more, written in the transaction that ends them. Every process polls this table."""
+
+    class Kind(models.TextChoices):
+        TOKEN = "token", "one token (jti)"
+        FAMILY = "family", "all tokens of one log-in"
+        USER = "user", "all tokens of a user that are older than a version"
+        CLIENT = "client", "all tokens of a client until now"
+        KEY = "key", "an API key"
+
+    id = models.BigAutoField(primary_key=True)
+    kind = models.CharField(max_length=8, choices=Kind)
+    subject = models.CharField(max_length=255, help_text="The jti, family, user id, client id or API key's id.")
+    version = models.BigIntegerField(
+        null=True, blank=True, help_text="Of a user: tokens with a lower token_version are refused."
+    )
+    reason = models.CharField(max_length=64, blank=True, default="", db_default="")
+    created_at = models.DateTimeField(editable=False, db_default=Now())
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["created_at"], name="identity_revocation_created")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject}"
+
+
+class ApiKey(models.Model):
+    """A key for scripts: ``Authorization: Bearer tdm_...``. Only its hash is kept, so it is shown once."""
+
+    name = models.CharField(max_length=100, help_text="What it is for.")
+    prefix = models.CharField(max_length=16, editable=False, help_text="How it begins, to tell keys apart.")
+    hash = models.CharField(max_length=64, editable=False, help_text="SHA-256 of the key, in hexadecimal.")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DB_CASCADE, related_name="api_keys")
+    scopes = models.TextField(blank=True, default="", db_default="", help_text="Separated by spaces.")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="At most a minute behind.")
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(editable=False, db_default=Now())
+
+    class Meta:
+        verbose_name = "API key"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["hash"], name="identity_apikey_hash_unique")]
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+
+class ExternalIdentity(models.Model):
+    """Whom another issuer means: its (``iss``, ``sub``) is one of our users."""
+
+    issuer = models.CharField(max_length=255)
+    subject = models.CharField(max_length=255)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DB_CASCADE, related_name="external_identities")
+    created_at = models.DateTimeField(editable=False, db_default=Now())
+
+    class Meta:
+        verbose_name_plural = "external identities"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["issuer", "subject"], name="identity_externalidentity_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject} at {self.issuer}"
