@@ -32,18 +32,11 @@ from fastapi_app.core.requests import State  # noqa: E402
 from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E402
 from project.config import config  # noqa: E402
 from project.database import django_database, migrations_are_applied  # noqa: E402
+from project.deadline import CancelOnDisconnect, Deadline  # noqa: E402
 from project.health import alive, readiness  # noqa: E402
-from project.middleware import (  # noqa: E402
-    BodyLimit,
-    CancelOnDisconnect,
-    Deadline,
-    DjangoLanes,
-    DjangoThread,
-    RequestId,
-    RequireLifespan,
-    TrustedHosts,
-)
+from project.middleware import BodyLimit, RequestId, RequireLifespan, TrustedHosts  # noqa: E402
 from project.mounts import mount  # noqa: E402
+from project.threads import DjangoLanes, DjangoThread  # noqa: E402
 from project.tuning import tune_interpreter  # noqa: E402
 
 api = create_api()

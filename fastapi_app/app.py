@@ -15,6 +15,7 @@ def create_api() -> FastAPI:
     """A FastAPI app to be mounted where a lifespan provides ``State``."""
     api = DocumentedAPI(
         title="Tandem",
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         version="1",
         docs_url=None,
         redoc_url=None,

@@ -54,7 +54,7 @@ TEMPLATES = [
     },
 ]
 
-# Connections are opened and closed with the request (project.middleware.DjangoThread); on PostgreSQL they come
+# Connections are opened and closed with the request (project.threads.DjangoThread); on PostgreSQL they come
 # from psycopg's pool, so that opening one costs nothing and a broken one is never handed out.
 _SQLITE_OPTIONS: dict[str, Any] = {
     "transaction_mode": "IMMEDIATE",

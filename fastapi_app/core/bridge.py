@@ -1,7 +1,7 @@
 """The bridge: the one way from a route to Django's code (ORM, ``atomic``, permissions).
 
 Django is synchronous and keeps a database connection for each thread, so a function of its world runs in the request's
-own Django thread (``project.middleware.DjangoThread``), with that thread's connection, and is awaited here.
+own Django thread (``project.threads.DjangoThread``), with that thread's connection, and is awaited here.
 
 The rule: **one request writes through one layer.** The two have a connection each, so neither sees what the other has
 not committed, nor rolls it back, and on SQLite the second writer waits for the first in vain. A use case that writes
@@ -28,7 +28,7 @@ async def call_django[**P, T](function: Callable[P, T], *args: P.args, **kwargs:
     if SyncToAsync.thread_sensitive_context.get(None) is None:
         raise RuntimeError(
             "there is no Django thread here, so this call would share one connection with every other: "
-            "call it while a request is served, behind project.middleware.DjangoThread, "
+            "call it while a request is served, behind project.threads.DjangoThread, "
             "or enter asgiref.sync.ThreadSensitiveContext around it and close the connections afterwards"
         )
     return await sync_to_async(function, thread_sensitive=True)(*args, **kwargs)

@@ -123,8 +123,10 @@ class _PostgreSQL(Database):
         connection = await self._acquire()
         try:
             records = await connection.fetch(statement.sql, *arguments)
-        finally:
-            await self._pool.release(connection)
+        except BaseException:
+            await self._pool.release(connection, timeout=self._wait_s)  # Once the server has heard of a cancellation.
+            raise
+        await self._pool.release(connection)
         return statement.rows(records)
 
     @asynccontextmanager
@@ -138,11 +140,13 @@ class _PostgreSQL(Database):
             finally:
                 await transaction.rollback_unless_committed()
         finally:
-            await self._pool.release(connection)
+            await self._pool.release(connection, timeout=self._wait_s)
 
     async def _acquire(self) -> Connection:
+        # A timer is not for free, so only who may have to wait for a connection sets one.
+        wait_s = None if self._pool.get_idle_size() else self._wait_s
         try:
-            return await self._pool.acquire(timeout=self._wait_s)
+            return await self._pool.acquire(timeout=wait_s)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise Unavailable(DATABASE_UNAVAILABLE) from error
 

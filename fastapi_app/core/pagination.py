@@ -35,7 +35,7 @@ class PageQuery:
     after: int
 
 
-def _page_query(
+async def _page_query(
     limit: Annotated[int, Query(ge=1, le=MAXIMUM_LIMIT, description="Most items to return.")] = DEFAULT_LIMIT,
     cursor: Annotated[
         str | None, Query(description="The previous page's next_cursor; none for the first page.")

@@ -1,7 +1,7 @@
 """Problems (RFC 9457): the one shape in which every error leaves ``/api``, whichever layer it comes from."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -90,17 +90,19 @@ class ProblemResponses:
 
         async def send_problem(message: Message) -> None:
             nonlocal replaced, text
-            if message["type"] == "http.response.start" and _is_plain_error(message):
-                replaced = message
-                return
             if replaced is None:
-                await send(message)
+                replaced = message
                 return
             text += message.get("body", b"")
             if not message.get("more_body", False):
                 await _restate(replaced, text)(scope, receive, send)
 
-        await self.app(scope, receive, send_problem)
+        def send_or_replace(message: Message) -> Awaitable[None]:
+            if replaced is None and not _is_plain_error(message):
+                return send(message)
+            return send_problem(message)
+
+        await self.app(scope, receive, send_or_replace)
 
 
 def is_below(scope: Scope, prefix: str) -> bool:
@@ -111,7 +113,8 @@ def is_below(scope: Scope, prefix: str) -> bool:
 
 def _is_plain_error(message: Message) -> bool:
     return bool(
-        message["status"] >= HTTPStatus.BAD_REQUEST
+        message["type"] == "http.response.start"
+        and message["status"] >= 400  # noqa: PLR2004  An enum's member would cost more than the rest.
         and Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
     )
 

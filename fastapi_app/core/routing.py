@@ -5,6 +5,8 @@ from inspect import signature
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
+from fastapi_app.core.direct import DirectRoute
+
 _OPTIONS = signature(APIRouter.add_api_route).parameters.keys() & signature(APIRoute).parameters.keys() - {
     "path",
     "endpoint",
@@ -21,4 +23,4 @@ def include(api: FastAPI, router: APIRouter, prefix: str) -> None:
     for route in router.routes:
         assert isinstance(route, APIRoute)  # noqa: S101  What a domain's router is made of.
         options = {name: getattr(route, name) for name in _OPTIONS}
-        api.router.add_api_route(f"{prefix}{route.path}", route.endpoint, **options)
+        api.router.add_api_route(f"{prefix}{route.path}", route.endpoint, **options, route_class_override=DirectRoute)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from project.middleware import CancelOnDisconnect, Deadline
+from project.deadline import CancelOnDisconnect, Deadline
 
 pytestmark = pytest.mark.asyncio
 
@@ -37,9 +37,9 @@ class Client:
         async def asgi(_scope: Scope, receive: Receive, send: Send) -> None:
             await app(receive, send)
 
-        eager: ASGIApp = CancelOnDisconnect(asgi)
-        eager.WATCH_AFTER_S = 0.01  # type: ignore[attr-defined]
-        await Deadline(eager, 5)({"type": "http", "method": "POST", "path": "/"}, self.receive, self.send)
+        eager = Deadline(CancelOnDisconnect(asgi), 5)
+        eager.TICK_S = 0.01  # type: ignore[misc]
+        await eager({"type": "http", "method": "POST", "path": "/"}, self.receive, self.send)
 
 
 def part(body: bytes, *, more: bool = True) -> Message:

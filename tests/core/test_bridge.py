@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_app.core.bridge import call_django, has_permission
 from project.accounts.models import User
-from project.middleware import DjangoThread
+from project.threads import DjangoThread
 
 pytestmark = pytest.mark.asyncio
 
@@ -100,7 +100,7 @@ async def test_call_django__of_several_requests__do_not_wait_for_each_other(requ
 
 
 async def test_call_django__outside_a_request__names_the_cure() -> None:
-    with pytest.raises(RuntimeError, match=r"no Django thread here.*behind project\.middleware\.DjangoThread"):
+    with pytest.raises(RuntimeError, match=r"no Django thread here.*behind project\.threads\.DjangoThread"):
         await call_django(group_names)
 
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from fastapi_app.core.errors import is_unavailable, json_pointer
 from fastapi_app.core.problems import ProblemResponses
-from project.middleware import Deadline
+from project.deadline import Deadline
 
 
 class FromDriver(Exception):

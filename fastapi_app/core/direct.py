@@ -1,0 +1,162 @@
+"""Reads that are answered directly: what FastAPI would do for them, without what it prepares for other kinds of route.
+
+For every request FastAPI opens three exit stacks, walks the tree of dependencies, and asks of each what kind of
+callable it is. For a route whose dependencies are coroutines and that has no body, all of that is known beforehand,
+and is half of what such a request costs (docs/decisions/0007-direct-routes.md).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import iscoroutinefunction, unwrap
+from typing import Any
+
+from fastapi.datastructures import DefaultPlaceholder
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import request_params_to_args
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+_SERIALIZATION = (
+    "response_model_include",
+    "response_model_exclude",
+    "response_model_exclude_unset",
+    "response_model_exclude_defaults",
+    "response_model_exclude_none",
+)
+_FAILED = object()
+"""In place of a dependency's value when its parameters were not valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A dependency, or at last the endpoint itself: what to await, and where its arguments come from."""
+
+    function: Any
+    results: tuple[tuple[str, int], ...]
+    """Names of parameters, and the earlier calls whose values they take."""
+    needs: tuple[int, ...]
+    """All the calls that come first, those included whose value nobody takes."""
+    parameters: tuple[tuple[list[Any], Callable[[Request], Any]], ...]
+    """FastAPI's fields, and which part of a request they are read from."""
+    request_name: str | None
+    response_name: str | None
+
+
+class DirectRoute(APIRoute):
+    """A route that serves plain reads itself, and leaves every other to FastAPI.
+
+    Which reads are plain is decided once, when the route is made: no body, no ``yield``, no plain ``def``, a response
+    model. While ``dependency_overrides`` are set, as tests do, FastAPI serves them all.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._calls: list[_Call] = []
+        self.is_direct = self._is_plain()
+        if self.is_direct:
+            _add_calls(self.dependant, self._calls, {})
+            self._serve_as_fastapi_does = self.app
+            self.app = self._serve
+
+    def _is_plain(self) -> bool:
+        return (
+            self.response_field is not None
+            and isinstance(self.response_class, DefaultPlaceholder)
+            and self.body_field is None
+            and self.max_body_size is None
+            and self.response_model_by_alias
+            and not any(getattr(self, name) for name in _SERIALIZATION)
+            and _is_plain(self.dependant)
+        )
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if getattr(self.dependency_overrides_provider, "dependency_overrides", None):
+            await self._serve_as_fastapi_does(scope, receive, send)
+            return
+        injected = Response()
+        del injected.headers["content-length"]
+        value = await self._value(Request(scope, receive, send), injected)
+        response = value if isinstance(value, Response) else self._response(value)
+        if response is not value:
+            response.headers.raw.extend(injected.headers.raw)
+        await response(scope, receive, send)
+
+    async def _value(self, request: Request, response: Response) -> Any:
+        values: list[Any] = []
+        errors: list[Any] = []
+        for call in self._calls:
+            arguments = {name: values[index] for name, index in call.results}
+            faults: list[Any] = []
+            for fields, part in call.parameters:
+                read, wrong = request_params_to_args(fields, part(request))
+                arguments.update(read)
+                faults.extend(wrong)
+            errors.extend(faults)
+            if errors and (faults or call is self._calls[-1] or any(values[index] is _FAILED for index in call.needs)):
+                values.append(_FAILED)
+                continue
+            if call.request_name is not None:
+                arguments[call.request_name] = request
+            if call.response_name is not None:
+                arguments[call.response_name] = response
+            values.append(await call.function(**arguments))
+        if errors:
+            raise RequestValidationError(errors)
+        return values[-1]
+
+    def _response(self, value: Any) -> Response:
+        assert self.response_field is not None  # noqa: S101  Or the route would not be plain.
+        answer, errors = self.response_field.validate(value, {}, loc=("response",))
+        if errors:
+            raise ResponseValidationError(errors=errors, body=value)
+        return Response(
+            self.response_field.serialize_json(answer), self.status_code or 200, media_type="application/json"
+        )
+
+
+def _is_plain(dependant: Dependant) -> bool:
+    return (
+        _is_coroutine(dependant.call)
+        and dependant.use_cache
+        and dependant.concurrency is None
+        and not (dependant.own_oauth_scopes or dependant.parent_oauth_scopes or dependant.security_scopes_param_name)
+        and not (dependant.background_tasks_param_name or dependant.http_connection_param_name)
+        and not dependant.websocket_param_name
+        and all(map(_is_plain, dependant.dependencies))
+    )
+
+
+def _is_coroutine(function: Any) -> bool:
+    function = unwrap(function)
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _add_calls(dependant: Dependant, calls: list[_Call], known: dict[Any, int]) -> int:
+    """Add the calls that ``dependant`` needs, each once, and then its own; return the place of that."""
+    places = [(sub.name, _add_calls(sub, calls, known)) for sub in dependant.dependencies]
+    key = dependant.call, dependant.scope
+    if key not in known:
+        calls.append(
+            _Call(
+                function=dependant.call,
+                results=tuple((name, place) for name, place in places if name is not None),
+                needs=tuple(place for _name, place in places),
+                parameters=tuple((fields, part) for fields, part in _parameters(dependant) if fields),
+                request_name=dependant.request_param_name,
+                response_name=dependant.response_param_name,
+            )
+        )
+        known[key] = len(calls) - 1
+    return known[key]
+
+
+def _parameters(dependant: Dependant) -> list[tuple[list[Any], Callable[[Request], Any]]]:
+    return [
+        (dependant.path_params, lambda request: request.path_params),
+        (dependant.query_params, lambda request: request.query_params),
+        (dependant.header_params, lambda request: request.headers),
+        (dependant.cookie_params, lambda request: request.cookies),
+    ]

@@ -1,0 +1,188 @@
+"""Direct routes: whatever is asked, they answer what FastAPI would, and call what FastAPI would call."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, Path, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from fastapi_app.app import create_api
+from fastapi_app.core.direct import DirectRoute
+from fastapi_app.core.errors import HANDLERS, NotFound
+
+pytestmark = pytest.mark.asyncio
+
+called: list[str] = []
+
+
+class Item(BaseModel):
+    id: int
+    name: str = "none"
+    tags: list[str] = []
+
+
+async def caller(authorization: Annotated[str, Header()] = "nobody") -> str:
+    called.append("caller")
+    return authorization
+
+
+class Requires:
+    async def __call__(self, request: Request, who: Annotated[str, Depends(caller)]) -> None:
+        called.append(f"requires {request.method}")
+        if who == "nobody":
+            raise NotFound("not for you")
+
+
+async def limit(limit: Annotated[int, Query(ge=1, le=9)] = 5) -> int:
+    called.append("limit")
+    return limit
+
+
+async def page(size: Annotated[int, Depends(limit)], after: int = 0) -> tuple[int, int]:
+    called.append("page")
+    return after, size
+
+
+async def counted(response: Response) -> None:
+    called.append("counted")
+    response.headers["X-Count"] = "1"
+
+
+async def opened() -> AsyncIterator[str]:
+    called.append("opened")
+    yield "open"
+    called.append("closed")
+
+
+def slow() -> str:
+    return "from a thread"
+
+
+router = APIRouter()
+Caller = Annotated[str, Depends(caller)]
+
+
+@router.get("/items/{item_id}", dependencies=[Depends(Requires()), Depends(counted)])
+async def get_item(item_id: Annotated[int, Path(ge=1)], who: Caller, session: Annotated[str, Cookie()] = "-") -> Item:
+    called.append("get_item")
+    return Item(id=item_id, name=f"{who} {session}")
+
+
+@router.get("/items")
+async def list_items(
+    page: Annotated[tuple[int, int], Depends(page)], tag: Annotated[list[str], Query(default_factory=list)]
+) -> list[Item]:
+    called.append("list_items")
+    return [Item(id=number, tags=tag) for number in page]
+
+
+@router.get("/dict/{name}", response_model=Item, status_code=202)
+async def get_dict(name: str) -> dict[str, Any]:
+    return {"id": name, "name": name, "secret": "never shown"}
+
+
+@router.get("/response")
+async def get_response(_: Annotated[None, Depends(counted)]) -> Item:
+    return PlainTextResponse("as it is")  # type: ignore[return-value]
+
+
+@router.get("/opened")
+async def get_opened(state: Annotated[str, Depends(opened)]) -> Item:
+    return Item(id=1, name=state)
+
+
+@router.get("/slow")
+async def get_slow(state: Annotated[str, Depends(slow)]) -> Item:
+    return Item(id=1, name=state)
+
+
+@router.get("/thread")
+def get_thread() -> Item:
+    return Item(id=2)
+
+
+@router.post("/items")
+async def post_item(item: Item) -> Item:
+    return item
+
+
+DIRECT = {"/items/{item_id}", "/items", "/dict/{name}", "/response"}
+
+
+def api(route_class: type[APIRoute]) -> FastAPI:
+    app = FastAPI(exception_handlers=HANDLERS)
+    for route in router.routes:
+        assert isinstance(route, APIRoute)
+        options = {name: getattr(route, name) for name in ("methods", "status_code", "dependencies", "response_model")}
+        app.router.add_api_route(route.path, route.endpoint, **options, route_class_override=route_class)
+    return app
+
+
+async def ask(app: FastAPI, method: str, path: str, **options: Any) -> tuple[Any, ...]:
+    called.clear()
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.request(method, path, **options)
+    return answer.status_code, sorted(answer.headers.multi_items()), answer.content, list(called)
+
+
+WHO = {"authorization": "ada"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options"),
+    [
+        ("GET", "/items/7", {"headers": WHO}),
+        ("GET", "/items/7", {"headers": {**WHO, "cookie": "session=s1"}}),
+        ("GET", "/items/7", {}),
+        ("GET", "/items/0", {"headers": WHO}),
+        ("GET", "/items/x", {}),
+        ("GET", "/items/x", {"headers": WHO}),
+        ("GET", "/items", {}),
+        ("GET", "/items?limit=3&after=9&tag=a&tag=b", {}),
+        ("GET", "/items?limit=0&after=x", {}),
+        ("GET", "/items?limit=0", {}),
+        ("GET", "/items?after=x", {}),
+        ("GET", "/dict/12", {}),
+        ("GET", "/dict/broken", {}),
+        ("GET", "/response", {}),
+        ("GET", "/opened", {}),
+        ("GET", "/slow", {}),
+        ("GET", "/thread", {}),
+        ("POST", "/items", {"json": {"id": 1}}),
+        ("POST", "/items", {"json": {"id": "x"}}),
+        ("POST", "/slow", {}),
+    ],
+)
+async def test_direct_route__any_request__is_answered_as_by_fastapi(
+    method: str, path: str, options: dict[str, Any]
+) -> None:
+    assert await ask(api(DirectRoute), method, path, **options) == await ask(api(APIRoute), method, path, **options)
+
+
+async def test_direct_route__what_it_cannot_do__is_left_to_fastapi() -> None:
+    routes = [route for route in api(DirectRoute).routes if isinstance(route, DirectRoute)]
+
+    assert {route.path for route in routes if route.is_direct} == DIRECT
+    assert "POST" not in {method for route in routes if route.is_direct for method in route.methods or ()}
+
+
+async def test_direct_route__dependency_overrides__are_obeyed() -> None:
+    async def somebody() -> str:
+        return "somebody"
+
+    app = api(DirectRoute)
+    app.dependency_overrides[caller] = somebody
+    status, _, content, _ = await ask(app, "GET", "/items/7")
+
+    assert (status, content) == (200, b'{"id":7,"name":"somebody -","tags":[]}')
+
+
+async def test_direct_route__the_products_reads__are_direct() -> None:
+    direct = {route.path for route in create_api().routes if isinstance(route, DirectRoute) and route.is_direct}
+
+    assert {"/v1/users", "/v1/users/me", "/v1/users/{user_id}"} <= direct
