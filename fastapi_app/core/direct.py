@@ -58,6 +58,7 @@ class DirectRoute(APIRoute):
         self.is_direct = self._is_plain()
         if self.is_direct:
             _add_calls(self.dependant, self._calls, {})
+            self._injects_response = any(call.response_name for call in self._calls)
             self._serve_as_fastapi_does = self.app
             self.app = self._serve
 
@@ -76,15 +77,15 @@ class DirectRoute(APIRoute):
         if getattr(self.dependency_overrides_provider, "dependency_overrides", None):
             await self._serve_as_fastapi_does(scope, receive, send)
             return
-        injected = Response()
-        del injected.headers["content-length"]
+        injected = _empty_response() if self._injects_response else None
         value = await self._value(Request(scope, receive, send), injected)
         response = value if isinstance(value, Response) else self._response(value)
-        if response is not value:
+        if injected is not None and response is not value:
             response.headers.raw.extend(injected.headers.raw)
+            response.status_code = injected.status_code or response.status_code
         await response(scope, receive, send)
 
-    async def _value(self, request: Request, response: Response) -> Any:
+    async def _value(self, request: Request, response: Response | None) -> Any:
         values: list[Any] = []
         errors: list[Any] = []
         for call in self._calls:
@@ -115,6 +116,14 @@ class DirectRoute(APIRoute):
         return Response(
             self.response_field.serialize_json(answer), self.status_code or 200, media_type="application/json"
         )
+
+
+def _empty_response() -> Response:
+    """What a parameter of type ``Response`` is given: its headers are added to the answer's, its status, if it is set, replaces it."""
+    response = Response()
+    del response.headers["content-length"]
+    response.status_code = 0
+    return response
 
 
 def _is_plain(dependant: Dependant) -> bool:

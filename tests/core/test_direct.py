@@ -52,6 +52,10 @@ async def counted(response: Response) -> None:
     response.headers["X-Count"] = "1"
 
 
+async def accepted(response: Response) -> None:
+    response.status_code = 202
+
+
 async def opened() -> AsyncIterator[str]:
     called.append("opened")
     yield "open"
@@ -90,6 +94,11 @@ async def get_response(_: Annotated[None, Depends(counted)]) -> Item:
     return PlainTextResponse("as it is")  # type: ignore[return-value]
 
 
+@router.get("/accepted")
+async def get_accepted(_: Annotated[None, Depends(accepted)]) -> Item:
+    return Item(id=3)
+
+
 @router.get("/opened")
 async def get_opened(state: Annotated[str, Depends(opened)]) -> Item:
     return Item(id=1, name=state)
@@ -110,7 +119,7 @@ async def post_item(item: Item) -> Item:
     return item
 
 
-DIRECT = {"/items/{item_id}", "/items", "/dict/{name}", "/response"}
+DIRECT = {"/items/{item_id}", "/items", "/dict/{name}", "/response", "/accepted"}
 
 
 def api(route_class: type[APIRoute]) -> FastAPI:
@@ -150,6 +159,7 @@ WHO = {"authorization": "ada"}
         ("GET", "/dict/12", {}),
         ("GET", "/dict/broken", {}),
         ("GET", "/response", {}),
+        ("GET", "/accepted", {}),
         ("GET", "/opened", {}),
         ("GET", "/slow", {}),
         ("GET", "/thread", {}),
