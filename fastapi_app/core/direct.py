@@ -119,7 +119,7 @@ class DirectRoute(APIRoute):
 
 
 def _empty_response() -> Response:
-    """What a parameter of type ``Response`` is given: its headers are added to the answer's, its status, if it is set, replaces it."""
+    """What a parameter of type ``Response`` is given: its headers join the answer's, its status replaces it."""
     response = Response()
     del response.headers["content-length"]
     response.status_code = 0
