@@ -30,6 +30,7 @@ from fastapi_app.core.errors import root_server_error  # noqa: E402
 from fastapi_app.core.problems import ProblemResponses  # noqa: E402
 from fastapi_app.core.requests import State  # noqa: E402
 from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E402
+from fastapi_app.core.revocation import revocations_are_fresh  # noqa: E402
 from project.config import config  # noqa: E402
 from project.database import django_database, migrations_are_applied  # noqa: E402
 from project.deadline import CancelOnDisconnect, Deadline  # noqa: E402
@@ -49,7 +50,7 @@ async def lifespan(_app: Starlette) -> AsyncIterator[State]:
         startup_timeout_s=config.startup_timeout_s, shutdown_timeout_s=config.shutdown_timeout_s
     ) as stack:
         await stack.open("Django's database", django_database(config))
-        resources = await open_resources(stack, config)
+        resources = await open_resources(stack, config, issuer=DjangoThread(in_lanes))
         tune_interpreter()
         yield State(resources=resources)
 
@@ -58,6 +59,9 @@ async def serve_django(scope: Scope, receive: Receive, send: Send) -> None:
     """Hand HTTP to Django, whose handler raises on anything else; a websocket is refused."""
     app: ASGIApp = WebSocketClose() if scope["type"] == "websocket" else cast("ASGIApp", django)
     await app(scope, receive, send)
+
+
+in_lanes = DjangoLanes(serve_django, config)
 
 
 async def redirect_to_api(request: Request) -> RedirectResponse:
@@ -81,7 +85,10 @@ app = Starlette(
         mount("/api", api, middleware=[Middleware(CancelOnDisconnect)]),
         Route("/api", redirect_to_api),
         Route("/healthz", alive),
-        Route("/readyz", readiness(database=database_answers, migrations=migrations_are_applied)),
-        mount("/", serve_django, middleware=[Middleware(DjangoLanes, config)]),
+        Route(
+            "/readyz",
+            readiness(database=database_answers, migrations=migrations_are_applied, revocations=revocations_are_fresh),
+        ),
+        mount("/", in_lanes),
     ],
 )

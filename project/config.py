@@ -4,11 +4,13 @@ Every value has a default for a laptop without services. With ``ENVIRONMENT=prod
 guessed is required, and a missing or unsafe value stops the process with one line that says what to do.
 """
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -19,8 +21,67 @@ MINIMUM_SECRET_KEY_LENGTH = 50
 type Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+type Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA"
+]
+"""What may sign a token (RFC 7518, RFC 9864): never a secret that both sides share, never nothing."""
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
 class StartupError(RuntimeError):
     """A reason not to start that an operator can mend: one line that names the cure."""
+
+
+class ClaimNames(BaseModel):
+    """What an issuer calls the claims that are read here; a dot leads into an object (``realm_access.roles``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scope: str = "scope"
+    """The scopes: separated by spaces (RFC 9068), or a list."""
+    client_id: str = "client_id"
+    email: str = "email"
+    email_verified: str = "email_verified"
+
+
+class TrustedIssuer(BaseModel):
+    """An issuer of access tokens that ``/api`` believes (docs/identity-verifier.md has examples)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str
+    """Its ``iss``, letter for letter."""
+    audiences: tuple[str, ...] = Field(min_length=1)
+    """Of which a token must name one: what the issuer calls this API."""
+    algorithms: tuple[Algorithm, ...] = Field(default=("RS256",), min_length=1)
+    types: tuple[str, ...] = Field(default=("at+jwt",), min_length=1)
+    """What a token's ``typ`` header may be; ``""`` stands for none."""
+    jwks_uri: str | None = None
+    """Where its public keys are; None leaves it to its OpenID Connect discovery document."""
+    claims: ClaimNames = ClaimNames()
+    required: Mapping[str, str] = Field(default_factory=dict)
+    """Claims that a token must have with these values, as ``{"typ": "Bearer"}`` of Keycloak's access tokens."""
+    users: Literal["none", "email", "create"] = "none"
+    """Whom a token speaks for whose (issuer, subject) is linked to no user yet: nobody; the user who has the verified
+    e-mail address; or, when there is none, a new user with it."""
+    machine_when: Mapping[str, str] = Field(default_factory=dict)
+    """Claims by which a machine client's token is known, as ``{"sub": "{client_id}"}``. Empty: all are users'."""
+
+    @field_validator("issuer", "jwks_uri")
+    @classmethod
+    def _over_tls(cls, value: str | None) -> str | None:
+        if value is not None and not is_safe_address(value):
+            raise ValueError("give an https:// address (http:// only on this machine)")
+        return value
+
+
+def is_safe_address(address: str) -> bool:
+    """Whether nobody on the way can change what is fetched there."""
+    parts = urlsplit(address)
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS)
+    )
 
 
 class Config(BaseSettings):
@@ -62,6 +123,10 @@ class Config(BaseSettings):
 
     api_audience: str = "tandem-api"
     """The audience (``aud``) that a token must name to be taken by ``/api``."""
+    trusted_issuers: Annotated[tuple[TrustedIssuer, ...], NoDecode] = ()
+    """Other issuers whose tokens ``/api`` takes, as a JSON list."""
+    max_token_ttl_s: int = Field(default=24 * 60 * 60, ge=60)
+    """Longest life of a token of ours: a longer one is refused, and what revokes one is remembered for that long."""
 
     request_timeout_s: Seconds = 30.0
     """Time a request has to begin its response (then 504)."""
@@ -76,6 +141,14 @@ class Config(BaseSettings):
     @classmethod
     def _split_on_commas(cls, value: Any) -> Any:
         return tuple(host for part in value.split(",") if (host := part.strip())) if isinstance(value, str) else value
+
+    @field_validator("trusted_issuers", mode="before")
+    @classmethod
+    def _json(cls, value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"give a JSON list of issuers: {error}") from None
 
     @field_validator("base_url")
     @classmethod
@@ -93,6 +166,13 @@ class Config(BaseSettings):
         if scheme == "sqlite" and (not rest.startswith("/") or rest == "/" or ":memory:" in rest):
             raise ValueError("SQLite needs a file that both layers open: sqlite:///path/to/file")
         return value
+
+    @model_validator(mode="after")
+    def _one_entry_for_one_issuer(self) -> Self:
+        issuers = [self.base_url, *(trusted.issuer for trusted in self.trusted_issuers)]
+        if len(set(issuers)) < len(issuers):
+            raise ValueError("TRUSTED_ISSUERS: name each issuer once; the service itself (BASE_URL) is trusted already")
+        return self
 
     @model_validator(mode="after")
     def _safe_in_production(self) -> Self:

@@ -11,9 +11,14 @@ This is the only module of the API that imports Django; add the functions that y
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from asgiref.sync import SyncToAsync, sync_to_async
+from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
 
 
 async def call_django[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -42,3 +47,24 @@ async def has_permission(user_id: int, permission: str) -> bool:
 def _has_permission(user_id: int, permission: str) -> bool:
     user = get_user_model().objects.filter(pk=user_id).first()
     return user is not None and user.has_perm(permission)
+
+
+async def link_external_user(issuer: str, subject: str, email: str, *, may_create: bool) -> None:
+    """Link what another issuer calls ``subject`` to the user with this verified e-mail address, who may be made for it.
+
+    Nothing happens when there is no such user and none may be made, when the user is deactivated, or when they are
+    staff: whoever controls an address at the other issuer must not become an administrator here by that alone.
+    """
+    await call_django(_link_external_user, issuer, subject, email, may_create=may_create)
+
+
+def _link_external_user(issuer: str, subject: str, email: str, *, may_create: bool) -> None:
+    users = get_user_model().objects
+    identities = apps.get_model("identity", "ExternalIdentity").objects
+    with suppress(IntegrityError, ValidationError), transaction.atomic():  # Another request made the same link.
+        user = users.filter(email=email).first()
+        if user is None and may_create:
+            validate_email(email)
+            user = users.create_user(email)
+        if user is not None and user.is_active and not (user.is_staff or user.is_superuser):
+            identities.create(issuer=issuer, subject=subject, user=user)

@@ -1,26 +1,75 @@
 """What is said about the API: its OpenAPI document, and Swagger UI from this process's own static files."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from fastapi_app.core.problems import Problem
+from fastapi_app.core.security import Requires
+from project.scopes import SCOPES
 
 SWAGGER_UI = "/static/drf_spectacular_sidecar/swagger-ui-dist"
 
 
+OAUTH2_REDIRECT_PATH = "/docs/oauth2-redirect"
+"""Below the API, where the issuer sends the browser back to."""
+DOCS_CLIENT = "api-docs"
+"""The public OAuth client that the Authorize button of ``docs`` logs in as."""
+
+# Relative to the API's own address (OpenAPI 3.1, section 4.6), so that they hold below any prefix and on any port.
+AUTHORIZATION_URL, TOKEN_URL = "o/authorize/", "o/token/"
+
+SECURITY_SCHEMES = {
+    "oauth2": {
+        "type": "oauth2",
+        "description": "Log in here (authorization code with PKCE, RFC 7636).",
+        "flows": {
+            "authorizationCode": {
+                "authorizationUrl": AUTHORIZATION_URL,
+                "tokenUrl": TOKEN_URL,
+                "scopes": {scope: rule.description for scope, rule in SCOPES.items()},
+            }
+        },
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An access token (RFC 9068), or an API key (tdm_...).",
+    },
+}
+
+
 class DocumentedAPI(FastAPI):
-    """A FastAPI whose OpenAPI document has the schema of problems, to which every route's ``responses`` refer."""
+    """A FastAPI whose OpenAPI document has the schema of problems, and the scopes that each operation demands."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             _, problems = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
-            super().openapi()["components"]["schemas"].update(problems["$defs"])
+            document = super().openapi()
+            document["components"]["schemas"].update(problems["$defs"])
+            document["components"]["securitySchemes"] = SECURITY_SCHEMES
+            for route in self.routes:
+                if isinstance(route, APIRoute) and (demands := list(_demands(route.dependant))):
+                    scopes = sorted(set[str]().union(*(demand.scopes for demand in demands)))
+                    for method in route.methods or ():
+                        operation = document["paths"].get(route.path_format, {}).get(method.lower(), {})
+                        operation["security"] = [{"oauth2": scopes}, {"bearer": []}]
         return super().openapi()
+
+
+def _demands(dependant: Dependant) -> Iterator[Requires]:
+    """What the dependencies of a route demand of its caller, at any depth."""
+    for dependency in dependant.dependencies:
+        if isinstance(dependency.call, Requires):
+            yield dependency.call
+        yield from _demands(dependency)
 
 
 def add_docs(api: FastAPI) -> None:
@@ -39,4 +88,14 @@ def add_docs(api: FastAPI) -> None:
             swagger_js_url=f"{site}{SWAGGER_UI}/swagger-ui-bundle.js",
             swagger_css_url=f"{site}{SWAGGER_UI}/swagger-ui.css",
             swagger_favicon_url=f"{site}{SWAGGER_UI}/favicon-32x32.png",
+            oauth2_redirect_url=f"{request.scope['root_path']}{OAUTH2_REDIRECT_PATH}",
+            init_oauth={
+                "clientId": DOCS_CLIENT,
+                "usePkceWithAuthorizationCodeGrant": True,
+                "scopes": " ".join(SCOPES),
+            },
         )
+
+    @api.get(OAUTH2_REDIRECT_PATH, include_in_schema=False)
+    async def oauth2_redirect() -> HTMLResponse:
+        return get_swagger_ui_oauth2_redirect_html()

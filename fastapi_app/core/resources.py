@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import Self
 
 import httpx2
+from starlette.types import ASGIApp
 
 from fastapi_app.core.database import Database, open_database
-from fastapi_app.core.security import KeyFile, TokenVerifier
+from fastapi_app.core.revocation import RevocationView, open_revocations
+from fastapi_app.core.security import Authenticator, open_authenticator
 from project.config import Config, StartupError
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,8 @@ class Resources:
 
     database: Database
     http: httpx2.AsyncClient
-    tokens: TokenVerifier
+    revocations: RevocationView
+    authenticator: Authenticator
 
 
 class ResourceStack:
@@ -80,14 +83,14 @@ class ResourceStack:
             raise
 
 
-async def open_resources(stack: ResourceStack, config: Config) -> Resources:
-    """Open what the API needs, each proving that it works.
+async def open_resources(stack: ResourceStack, config: Config, issuer: ASGIApp) -> Resources:
+    """Open what the API needs, each proving that it works. ``issuer`` serves this service's own ``/.well-known``.
 
     Raises:
         StartupError: one of them does not.
     """
-    return Resources(
-        database=await stack.open("the database", open_database(config)),
-        http=await stack.open("the HTTP client", httpx2.AsyncClient(timeout=HTTP_TIMEOUT_S)),
-        tokens=TokenVerifier(issuer=config.base_url, audience=config.api_audience, keys=KeyFile(config.jwks_file)),
-    )
+    database = await stack.open("the database", open_database(config))
+    http = await stack.open("the HTTP client", httpx2.AsyncClient(timeout=HTTP_TIMEOUT_S))
+    revocations = await stack.open("the revocations", open_revocations(database, remember_s=config.max_token_ttl_s))
+    authenticator = await stack.open("the authenticator", open_authenticator(config, database, revocations, issuer))
+    return Resources(database, http, revocations, authenticator)

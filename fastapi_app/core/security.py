@@ -1,174 +1,133 @@
-"""Who calls: access tokens (RFC 9068) are verified here, offline; Django, or another issuer, has signed them."""
+"""Who calls: a credential is verified once, and asked on each request only whether something has ended it since."""
 
-import json
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, NoReturn, Protocol
+from http import HTTPMethod
+from typing import Annotated, NoReturn
 
+import httpx2
 from fastapi import Depends
-from fastapi.openapi.models import HTTPBearer
-from fastapi.security.base import SecurityBase
-from joserfc import jws, jwt
-from joserfc.errors import ExpiredTokenError, JoseError
-from joserfc.jwk import Key, KeySet
+from starlette.types import ASGIApp
 
-from fastapi_app.core.errors import Forbidden, Unauthenticated
+from fastapi_app.core.api_keys import PREFIX, ApiKeys, open_api_keys
+from fastapi_app.core.credentials import Credential, Principal, refuse
+from fastapi_app.core.database import Database
+from fastapi_app.core.errors import Forbidden, Unauthenticated, Unavailable
+from fastapi_app.core.external_users import ExternalSubjects
+from fastapi_app.core.jwks import IssuerKeys
 from fastapi_app.core.requests import AppRequest
+from fastapi_app.core.revocation import RevocationView
+from fastapi_app.core.tokens import Issuer, OwnSubjects, SignedBy, TokenVerifier
+from project.config import Config, TrustedIssuer
 
-ALGORITHMS = ("RS256",)
-TOKEN_TYPE = "at+jwt"  # noqa: S105  A media type (RFC 9068, section 2.1), not a secret.
-MAXIMUM_TOKEN_LENGTH = 8192
-"""Characters; longer than a token with any sane number of scopes, short enough to refuse before decoding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who calls, and what they may do."""
-
-    user_id: int
-    client_id: str
-    scopes: frozenset[str]
-
-
-class KeySource(Protocol):
-    """Where the verifier finds an issuer's public keys."""
-
-    async def find(self, kid: str) -> Key | None:
-        """The key with this id, or None."""
-        ...
-
-
-class KeyFile:
-    """Public keys in a JWK Set file (RFC 7517), read again when it has changed: at once for an unknown key."""
-
-    LOOK_EVERY_S = 1.0
-    """How long a key that the file no longer has is still believed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._keys: dict[str | None, Key] = {}
-        self._changed_at = -1
-        self._look_again_at = 0.0
-
-    async def find(self, kid: str) -> Key | None:
-        if kid not in self._keys or time.monotonic() >= self._look_again_at:
-            self._look()
-        return self._keys.get(kid)
-
-    def _look(self) -> None:
-        self._look_again_at = time.monotonic() + self.LOOK_EVERY_S
-        try:
-            changed_at = self.path.stat().st_mtime_ns
-        except FileNotFoundError:
-            self._keys, self._changed_at = {}, -1  # The first token will make it.
-            return
-        if changed_at != self._changed_at:
-            keys = KeySet.import_key_set(json.loads(self.path.read_bytes())).keys
-            self._keys, self._changed_at = {key.kid: key for key in keys}, changed_at
+READS = frozenset({HTTPMethod.GET, HTTPMethod.HEAD, HTTPMethod.OPTIONS})
 
 
 @dataclass(frozen=True, slots=True)
-class _Verified:
-    """A token's principal, for as long as the token has not expired and its key is the one that is published."""
-
-    principal: Principal
-    expires_at: float
-    kid: str
-    key: Key
+class _Known:
+    credential: Credential
+    signed_by: SignedBy | None
 
 
-class TokenVerifier:
-    """Verifies access tokens of one issuer for one audience, each once for as long as it is good."""
+class Authenticator:
+    """Believes access tokens and API keys, each verified once for as long as it is good."""
 
     MOST_REMEMBERED = 4096
-    """Tokens; about 2 KB each. The one that was verified first makes room."""
+    """Credentials; about 2 KB each. The one that was verified first makes room."""
 
-    def __init__(self, *, issuer: str, audience: str, keys: KeySource) -> None:
-        self.keys = keys
-        self._claims = jwt.JWTClaimsRegistry(
-            iss={"essential": True, "value": issuer},
-            aud={"essential": True, "value": audience},
-            exp={"essential": True},
-            iat={"essential": True},
-            sub={"essential": True},
-            client_id={"essential": True},
-        )
-        self._verified: dict[str, _Verified] = {}
+    def __init__(self, tokens: TokenVerifier, api_keys: ApiKeys, revocations: RevocationView) -> None:
+        self._tokens = tokens
+        self._api_keys = api_keys
+        self._revocations = revocations
+        self._known: dict[str, _Known] = {}
 
-    async def verify(self, token: str) -> Principal:
-        """The principal that ``token`` speaks for.
-
-        Checks, in this order: length, type, key, algorithm and signature, then issuer, audience and times.
+    async def authenticate(self, shown: str) -> Principal:
+        """The principal that an access token, or an API key, speaks for.
 
         Raises:
-            Unauthenticated: the token is not to be believed; the message says why, without its content.
+            Unauthenticated: it is not to be believed, or not any more; the message says why, without its content.
+            Unavailable: what it takes to tell does not answer just now.
         """
-        known = self._verified.get(token)
-        if known and time.time() < known.expires_at and await self.keys.find(known.kid) is known.key:
-            return known.principal
-        if len(token) > MAXIMUM_TOKEN_LENGTH:
-            refuse("the token is too long")
-        try:
-            header = jws.extract_compact(token.encode()).headers()
-            if str(header.get("typ", "")).lower().removeprefix("application/") != TOKEN_TYPE:
-                refuse("it is not an access token")
-            kid = str(header.get("kid", ""))
-            key = await self.keys.find(kid)
-            if key is None:
-                refuse("it is signed by an unknown key")
-            claims = jwt.decode(token, key, algorithms=ALGORITHMS).claims
-            self._claims.validate(claims)
-            verified = _Verified(_principal(claims), float(claims["exp"]), kid, key)
-        except ExpiredTokenError:
-            refuse("the token has expired")
-        except (JoseError, ValueError, RecursionError):
-            refuse("the token is not valid")
-        if len(self._verified) >= self.MOST_REMEMBERED:
-            del self._verified[next(iter(self._verified))]
-        self._verified[token] = verified
-        return verified.principal
+        known = self._known.get(shown)
+        if (
+            known is not None
+            and time.time() < known.credential.expires_at
+            and not self._revocations.is_revoked(known.credential.revocable)
+            and (known.signed_by is None or known.signed_by.is_current)
+        ):
+            return known.credential.principal
+        known = await self._verify(shown)
+        if self._revocations.is_revoked(known.credential.revocable):
+            refuse("it has been revoked")
+        if len(self._known) >= self.MOST_REMEMBERED:
+            del self._known[next(iter(self._known))]
+        self._known[shown] = known
+        return known.credential.principal
+
+    async def _verify(self, shown: str) -> _Known:
+        if shown.startswith(PREFIX):
+            return _Known(await self._api_keys.verify(shown), None)
+        return _Known(*await self._tokens.verify(shown))
 
 
-def _principal(claims: Mapping[str, Any]) -> Principal:
-    return Principal(
-        user_id=int(claims["sub"]),
-        client_id=str(claims["client_id"]),
-        scopes=frozenset(str(claims.get("scope", "")).split()),
-    )
+@asynccontextmanager
+async def open_authenticator(
+    config: Config, database: Database, revocations: RevocationView, issuer: ASGIApp
+) -> AsyncIterator[Authenticator]:
+    """What verifies callers. The service's own keys come from ``issuer``, in this process, by the same code as others'.
 
-
-def refuse(reason: str) -> NoReturn:
-    """Refuse a token that was shown (RFC 6750, section 3.1).
-
-    Raises:
-        Unauthenticated: always.
+    Nothing is fetched yet: an issuer that does not answer must not keep this service from starting.
     """
-    challenge = f'Bearer realm="tandem", error="invalid_token", error_description="{reason}"'
-    raise Unauthenticated(f"The access token was refused: {reason}.", headers={"WWW-Authenticate": challenge})
+    async with AsyncExitStack() as stack:
+        in_process = httpx2.ASGITransport(issuer, root_path=httpx2.URL(config.base_url).path.rstrip("/"))
+        http = await stack.enter_async_context(httpx2.AsyncClient(mounts={config.base_url: in_process}))
+        own = TrustedIssuer(
+            issuer=config.base_url,
+            audiences=(config.api_audience,),
+            algorithms=("RS256", "ES256"),
+            jwks_uri=f"{config.base_url}/.well-known/jwks.json",
+        )
+        issuers = [
+            Issuer(own, _keys(own, http, stack), OwnSubjects(max_ttl_s=config.max_token_ttl_s)),
+            *(
+                Issuer(trusted, _keys(trusted, http, stack), ExternalSubjects(trusted, database))
+                for trusted in config.trusted_issuers
+            ),
+        ]
+        api_keys = await stack.enter_async_context(open_api_keys(database))
+        yield Authenticator(TokenVerifier(issuers), api_keys, revocations)
 
 
-class Requires(SecurityBase):
-    """A dependency: who calls, once it is certain that their token carries these scopes.
+def _keys(trusted: TrustedIssuer, http: httpx2.AsyncClient, stack: AsyncExitStack) -> IssuerKeys:
+    keys = IssuerKeys(trusted.issuer, trusted.jwks_uri, http)
+    stack.push_async_callback(keys.close)
+    return keys
+
+
+class Requires:
+    """A dependency: who calls, once it is certain that their credential carries these scopes.
 
     Raises:
-        Unauthenticated: no token was shown, or one that is not to be believed.
+        Unauthenticated: nothing was shown, or nothing that is to be believed.
         Forbidden: a scope is missing.
+        Unavailable: it is a write, and what is revoked has not been heard for too long.
     """
 
     def __init__(self, *scopes: str) -> None:
         self.scopes = frozenset(scopes)
-        self.model = HTTPBearer(bearerFormat="JWT", description="An access token (RFC 9068).")
-        self.scheme_name = "access_token"
 
     async def __call__(self, request: AppRequest) -> Principal:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not shown:
             raise Unauthenticated("Show an access token.", headers={"WWW-Authenticate": 'Bearer realm="tandem"'})
-        principal = await request.state["resources"].tokens.verify(token.strip())
+        resources = request.state["resources"]
+        principal = await resources.authenticator.authenticate(shown.strip())
         if not self.scopes <= principal.scopes:
             self._forbid(principal)
+        if request.method not in READS and resources.revocations.is_stale:
+            raise Unavailable("What was revoked cannot be looked up just now, so nothing is changed.")
         return principal
 
     def _forbid(self, principal: Principal) -> NoReturn:
@@ -178,6 +137,16 @@ class Requires(SecurityBase):
 
 
 any_caller = Requires()
-"""Demands a good token, whatever its scopes."""
+"""Demands a good credential, whatever its scopes."""
 
 CurrentPrincipal = Annotated[Principal, Depends(any_caller)]
+
+
+async def current_user_id(principal: CurrentPrincipal) -> int:
+    """Whom the caller speaks for. Raises Forbidden when that is a machine client, which is nobody."""
+    if principal.user_id is None:
+        raise Forbidden("This is about the user whom a token speaks for; a machine client's speaks for none.")
+    return principal.user_id
+
+
+CurrentUserId = Annotated[int, Depends(current_user_id)]

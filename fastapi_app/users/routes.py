@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from fastapi_app.core.pagination import Page, PageOf, PageRequest
 from fastapi_app.core.problems import responses
-from fastapi_app.core.security import CurrentPrincipal
+from fastapi_app.core.security import CurrentUserId
 from fastapi_app.core.statements import Row
 from fastapi_app.users.dependencies import UserId, Users, may_read_users, may_write_users
 from fastapi_app.users.schemas import UserCreate, UserOut, UserUpdate
@@ -35,9 +35,9 @@ async def list_users(query: PageRequest, users: Users) -> PageOf:
 
 
 @router.get("/me", response_model=UserOut, responses=responses(HTTPStatus.NOT_FOUND))
-async def get_me(principal: CurrentPrincipal, users: Users) -> Row:
-    """Get the user whom the token speaks for."""
-    return await users.get(principal.user_id)
+async def get_me(user_id: CurrentUserId, users: Users) -> Row:
+    """Get the user whom the token speaks for. A machine client's speaks for none."""
+    return await users.get(user_id)
 
 
 @router.get(
@@ -58,7 +58,7 @@ async def get_user(user_id: UserId, users: Users) -> Row:
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 async def change_user(user_id: UserId, changes: UserUpdate, users: Users) -> Row:
-    """Change what is given of a user."""
+    """Change what is given of a user. Deactivating them ends their tokens and their API keys."""
     return await users.change(user_id, changes)
 
 
@@ -70,5 +70,5 @@ async def change_user(user_id: UserId, changes: UserUpdate, users: Users) -> Row
     responses=responses(HTTPStatus.NOT_FOUND),
 )
 async def deactivate_user(user_id: UserId, users: Users) -> None:
-    """Deactivate a user. Their data stays; an administrator, or a PATCH, can let them in again."""
+    """Deactivate a user, which ends their tokens. Their data stays, and a PATCH can let them in again."""
     await users.deactivate(user_id)

@@ -28,5 +28,6 @@ def issue_access_token(user: User, scopes: Iterable[str], *, ttl_s: int, client_
         "exp": now + ttl_s,
         "jti": secrets.token_urlsafe(16),
         "scope": " ".join(scopes),
+        "token_version": user.token_version,
     }
     return jwt.encode({"alg": ALGORITHM, "typ": "at+jwt", "kid": key.kid}, claims, key, algorithms=[ALGORITHM])

@@ -9,8 +9,9 @@ import pytest_asyncio
 from fastapi import FastAPI
 
 from fastapi_app.app import create_api
+from fastapi_app.core.credentials import Principal
 from fastapi_app.core.pagination import PageOf, PageQuery
-from fastapi_app.core.security import Principal, any_caller
+from fastapi_app.core.security import any_caller
 from fastapi_app.core.statements import Row
 from fastapi_app.users.dependencies import may_read_users, may_write_users, user_service
 from fastapi_app.users.errors import EmailTaken, UserNotFound
