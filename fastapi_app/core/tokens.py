@@ -67,7 +67,7 @@ class TokenVerifier:
     """Verifies access tokens of the issuers that it is given, and of nobody else."""
 
     def __init__(self, issuers: Iterable[Issuer]) -> None:
-        self._issuers = {issuer.settings.issuer: (issuer, _registry(issuer.settings)) for issuer in issuers}
+        self._issuers = {issuer.settings.issuer: (issuer, _demands(issuer.settings)) for issuer in issuers}
 
     async def verify(self, token: str) -> tuple[Credential, SignedBy]:
         """What ``token`` proves, and by whose key.
@@ -84,10 +84,12 @@ class TokenVerifier:
             unverified = jws.extract_compact(token.encode())
             header, payload = unverified.headers(), json.loads(unverified.payload)
             name = payload.get("iss") if isinstance(payload, dict) else None
-            issuer, registry = self._issuers.get(str(name)) or refuse("its issuer is not trusted")
+            issuer, demands = self._issuers.get(str(name)) or refuse("its issuer is not trusted")
             signed_by = await self._find_key(header, issuer)
-            claims = jwt.decode(token, signed_by.key, algorithms=issuer.settings.algorithms).claims
-            registry.validate(claims)
+            # Headers that are not known are ignored, unless they are critical (RFC 7515, section 4).
+            registry = jws.JWSRegistry(algorithms=issuer.settings.algorithms, strict_check_header=False)
+            claims = jwt.decode(token, signed_by.key, registry=registry).claims
+            demands.validate(claims)
         except ExpiredTokenError:
             refuse("the token has expired")
         except (JoseError, ValueError, RecursionError):
@@ -110,7 +112,7 @@ class TokenVerifier:
         return SignedBy(issuer.keys, kid, key)
 
 
-def _registry(settings: TrustedIssuer) -> jwt.JWTClaimsRegistry:
+def _demands(settings: TrustedIssuer) -> jwt.JWTClaimsRegistry:
     demands: dict[str, Any] = {
         **{name: {"essential": True, "value": value} for name, value in settings.required.items()},
         **{name: {"essential": True} for name in ("exp", "iat", "sub")},
