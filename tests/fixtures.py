@@ -1,25 +1,30 @@
 """The tests' world, once the environment is set: a database, people in it, tokens, the app on its lifespan."""
 
+import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx2
 import pytest
 import pytest_asyncio
 from asgi_lifespan import LifespanManager
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
+from joserfc import jwt
 
 from asgi import app
 from project.accounts.models import User
 from project.config import config
-from project.identity.models import RevocationEvent
+from project.identity.keys import ALGORITHM, signing_key
+from project.identity.models import ApiKey, RevocationEvent
 from project.identity.tokens import issue_access_token
 from tests.postgresql import SERVER_FAULT, SERVER_URL, database_on
 
@@ -89,6 +94,44 @@ def issue_token() -> IssueToken:
     return issue
 
 
+def sign(claims: Mapping[str, Any], typ: str = "at+jwt") -> str:
+    """A token with the service's own signature, whatever it says."""
+    key = signing_key(config)
+    return jwt.encode({"alg": ALGORITHM, "typ": typ, "kid": key.kid}, {**claims}, key, algorithms=[ALGORITHM])
+
+
+def machine_token(*scopes: str, client_id: str = "a-machine") -> str:
+    """What the issuer gives a client that calls for itself (RFC 6749, section 4.4)."""
+    now = int(time.time())
+    return sign(
+        {
+            "iss": config.base_url,
+            "aud": config.api_audience,
+            "sub": client_id,
+            "client_id": client_id,
+            "iat": now,
+            "exp": now + 300,
+            "jti": secrets.token_hex(),
+            "scope": " ".join(scopes),
+        }
+    )
+
+
+def make_api_key(owner: User, *scopes: str, **fields: Any) -> str:
+    """A key as the admin makes it: what is shown once; only its hash is in the database."""
+    key = f"tdm_{secrets.token_urlsafe(32)}"
+    hashed = hashlib.sha256(key.encode()).hexdigest()
+    ApiKey.objects.create(name="a script", prefix=key[:12], hash=hashed, owner=owner, scopes=" ".join(scopes), **fields)
+    return key
+
+
+def grant(user: User, *permissions: str) -> None:
+    """Give permissions, such as ``accounts.view_user``."""
+    for permission in permissions:
+        app, name = permission.split(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=name))
+
+
 @pytest_asyncio.fixture
 async def client(database: str) -> AsyncIterator[httpx2.AsyncClient]:
     """An anonymous client of the whole app, on its real lifespan."""
@@ -100,3 +143,14 @@ async def client(database: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+def assert_problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
+    """The problem that an error response carries, which says what its status line says."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    return problem
