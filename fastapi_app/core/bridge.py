@@ -18,7 +18,7 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 
 
 async def call_django[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -61,7 +61,8 @@ async def link_external_user(issuer: str, subject: str, email: str, *, may_creat
 def _link_external_user(issuer: str, subject: str, email: str, *, may_create: bool) -> None:
     users = get_user_model().objects
     identities = apps.get_model("identity", "ExternalIdentity").objects
-    with suppress(IntegrityError, ValidationError), transaction.atomic():  # Another request made the same link.
+    # Another request made the same link, or what the issuer says fits no column: whoever asks finds a link or none.
+    with suppress(IntegrityError, DataError, ValidationError), transaction.atomic():
         user = users.filter(email=email).first()
         if user is None and may_create:
             validate_email(email)

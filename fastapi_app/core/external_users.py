@@ -63,7 +63,7 @@ class ExternalSubjects:
         """Link the subject to a user, as far as the policy allows."""
         names, policy, subject = self._settings.claims, self._settings.users, claims["sub"]
         email = read(claims, names.email)
-        is_verified = read(claims, names.email_verified) in {True, "true", "1"}
+        is_verified = read(claims, names.email_verified) in (True, "true", "1")
         if policy != "none" and isinstance(email, str) and is_verified:
             await link_external_user(self._settings.issuer, subject, email, may_create=policy == "create")
         return await self._find(subject) or refuse("it speaks for no user here")
