@@ -192,7 +192,7 @@ async def test_connection__killed_while_idle__is_replaced(api: Database) -> None
             "/api/v1/users/{id}",
             None,
             ["BEGIN;", "UPDATE", "UPDATE", "INSERT", "COMMIT;"],
-        ),  # And their tokens.
+        ),
     ],
 )
 async def test_route__each__sends_nothing_but_statements_compiled_at_import_and_one_for_most(
