@@ -12,7 +12,7 @@ import pytest
 
 from tests.asgi.server import PATIENCE_S, ROOT, Server, serving
 
-RESOURCES = ["Django's database", "the database", "the HTTP client"]
+RESOURCES = ["Django's database", "the database", "the HTTP client", "the revocations", "the authenticator"]
 """In the order in which they open."""
 
 
@@ -233,7 +233,7 @@ def test_start__in_production__refuses_until_prepared_then_serves_hashed_compres
         file = client.get(address, headers={"accept-encoding": "br"})
         ready = client.get("/readyz")
 
-    assert ready.json() == {"status": "ready", "checks": {"database": "ok", "migrations": "ok"}}
+    assert ready.json() == {"status": "ready", "checks": {"database": "ok", "migrations": "ok", "revocations": "ok"}}
     assert address.startswith("/static/admin/css/base.")
     assert address != "/static/admin/css/base.css", "the name carries the content's hash"
     assert file.headers["content-encoding"] == "br"
@@ -249,6 +249,9 @@ def test_readiness__a_migration_is_missing__says_which_check_fails(fresh_databas
         alive = client.get("/healthz")
 
     assert answer.status_code == 503
-    assert answer.json() == {"status": "unavailable", "checks": {"database": "ok", "migrations": "failed"}}
+    assert answer.json() == {
+        "status": "unavailable",
+        "checks": {"database": "ok", "migrations": "failed", "revocations": "ok"},
+    }
     assert alive.status_code == 200
     assert "pending: admin.0002" in server.log
