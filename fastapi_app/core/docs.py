@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
@@ -13,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from fastapi_app.core.problems import Problem
 from fastapi_app.core.security import Requires
+from project.config import config
 from project.scopes import SCOPES
 
 SWAGGER_UI = "/static/drf_spectacular_sidecar/swagger-ui-dist"
@@ -23,8 +25,10 @@ OAUTH2_REDIRECT_PATH = "/docs/oauth2-redirect"
 DOCS_CLIENT = "api-docs"
 """The public OAuth client that the Authorize button of ``docs`` logs in as."""
 
-# Relative to the API's own address (OpenAPI 3.1, section 4.6), so that they hold below any prefix and on any port.
-AUTHORIZATION_URL, TOKEN_URL = "o/authorize/", "o/token/"
+# Without a host (OpenAPI 3.1, section 4.6): they hold wherever the page is shown. Swagger UI resolves them against the
+# page, not the server, so that they must begin at the root, and with the prefix below which the service is reached.
+SITE = urlsplit(config.base_url).path
+AUTHORIZATION_URL, TOKEN_URL = f"{SITE}/o/authorize/", f"{SITE}/o/token/"
 
 SECURITY_SCHEMES = {
     "oauth2": {

@@ -261,6 +261,7 @@ async def test_docs__say_what_each_operation_demands(client: httpx2.AsyncClient)
     assert document["paths"]["/v1/users/me"]["get"]["security"] == [{"oauth2": []}, {"bearer": []}]
     (flow,) = document["components"]["securitySchemes"]["oauth2"]["flows"].values()
     assert set(flow["scopes"]) == {"users:read", "users:write"}
+    assert (flow["authorizationUrl"], flow["tokenUrl"]) == ("/o/authorize/", "/o/token/")
     assert set(document["components"]["securitySchemes"]) == {"oauth2", "bearer"}
 
 

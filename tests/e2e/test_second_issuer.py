@@ -158,7 +158,7 @@ def test_user__deactivated_here__is_refused_though_the_provider_would_go_on(
     token = log_in(issuer, "alice", "users:read")["access_token"]
     assert get(server, "/me", token).status_code == 200
 
-    admin = User.objects.create_user("admin@example.com")
+    admin = User.objects.create_user("manager@example.com")
     httpx2.delete(
         f"{server.url}/api/v1/users/{alice.pk}", headers=bearer(issue_token(admin, "users:write"))
     ).raise_for_status()
@@ -176,7 +176,7 @@ def test_user__nobody_here__is_refused(server: Server, issuer: str, database: st
 
     assert answer.status_code == 401
     assert "it speaks for no user here" in answer.json()["detail"]
-    assert not User.objects.exists()
+    assert not User.objects.filter(email="stranger@example.com").exists()
 
 
 def test_machine__of_the_provider__has_what_its_client_was_granted(server: Server, issuer: str, alice: User) -> None:
