@@ -40,6 +40,8 @@ class ClaimNames(BaseModel):
 
     scope: str = "scope"
     """The scopes: separated by spaces (RFC 9068), or a list."""
+    machine_scope: str | None = None
+    """Those of a machine client, where they stand elsewhere (``roles`` at Entra)."""
     client_id: str = "client_id"
     email: str = "email"
     email_verified: str = "email_verified"
@@ -56,7 +58,7 @@ class TrustedIssuer(BaseModel):
     """Of which a token must name one: what the issuer calls this API."""
     algorithms: tuple[Algorithm, ...] = Field(default=("RS256",), min_length=1)
     types: tuple[str, ...] = Field(default=("at+jwt",), min_length=1)
-    """What a token's ``typ`` header may be; ``""`` stands for none."""
+    """What a token's ``typ`` header may be, in any case, without ``application/``; ``""`` stands for none."""
     jwks_uri: str | None = None
     """Where its public keys are; None leaves it to its OpenID Connect discovery document."""
     claims: ClaimNames = ClaimNames()
@@ -67,6 +69,11 @@ class TrustedIssuer(BaseModel):
     e-mail address; or, when there is none, a new user with it."""
     machine_when: Mapping[str, str] = Field(default_factory=dict)
     """Claims by which a machine client's token is known, as ``{"sub": "{client_id}"}``. Empty: all are users'."""
+
+    @field_validator("types")
+    @classmethod
+    def _lower_case(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(media_type.lower().removeprefix("application/") for media_type in types)
 
     @field_validator("issuer", "jwks_uri")
     @classmethod

@@ -95,3 +95,52 @@ def test_value__makes_no_sense__is_named_and_not_repeated(
 def test_config__is_not_changed_while_the_process_runs() -> None:
     with pytest.raises(ValidationError):
         Config().port = 1  # type: ignore[misc]
+
+
+KEYCLOAK = """[{
+    "issuer": "https://sso.example.com/realms/main", "audiences": ["tandem-api"], "types": ["JWT"],
+    "required": {"typ": "Bearer"}, "claims": {"client_id": "azp"}, "users": "email"
+}]"""
+
+
+def test_trusted_issuers__json__are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTED_ISSUERS", KEYCLOAK)
+
+    (trusted,) = Config().trusted_issuers
+
+    assert trusted.issuer == "https://sso.example.com/realms/main"
+    assert trusted.types == ("jwt",), "compared in lower case, as media types are"
+    assert trusted.algorithms == ("RS256",)
+    assert (trusted.claims.scope, trusted.claims.client_id) == ("scope", "azp")
+    assert (trusted.users, trusted.machine_when) == ("email", {})
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ("[{", "give a JSON list of issuers"),
+        ('[{"issuer": "https://a.example"}]', "AUDIENCES: Field required"),
+        ('[{"issuer": "https://a.example", "audiences": []}]', "AUDIENCES"),
+        ('[{"issuer": "http://a.example", "audiences": ["a"]}]', "give an https:// address"),
+        ('[{"issuer": "a.example", "audiences": ["a"]}]', "give an https:// address"),
+        ('[{"issuer": "https://a.example", "audiences": ["a"], "jwks_uri": "http://a.example/k"}]', "https://"),
+        ('[{"issuer": "https://a.example", "audiences": ["a"], "algorithms": ["HS256"]}]', "ALGORITHMS"),
+        ('[{"issuer": "https://a.example", "audiences": ["a"], "algorithms": ["none"]}]', "ALGORITHMS"),
+        ('[{"issuer": "https://a.example", "audiences": ["a"], "user": "create"}]', "USER: Extra inputs"),
+        ('[{"issuer": "https://a.example", "audiences": ["a"]}, {"issuer": "https://a.example", "audiences": ["b"]}]',
+         "name each issuer once"),
+        ('[{"issuer": "http://127.0.0.1:8000", "audiences": ["a"]}]', "trusted already"),
+    ],
+)  # fmt: skip
+def test_trusted_issuers__not_safe_or_not_clear__are_refused_in_one_line(
+    entry: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUSTED_ISSUERS", entry)
+
+    with pytest.raises(SystemExit) as end:
+        load()
+
+    assert "\n" not in str(end.value)
+    assert str(end.value).startswith("tandem: ")
+    assert "TRUSTED_ISSUERS" in str(end.value)
+    assert reason in str(end.value)

@@ -76,19 +76,19 @@ class ApiKeys:
         )
 
     async def note_uses(self) -> None:
-        """Write which keys were used since the last time. Raises what ``Database.fetch_all`` raises."""
+        """Write which keys were used since the last time. A note is not worth more than a line when that fails."""
         used, self._used = self._used, set()
-        for key_id in used:
-            await self._database.fetch_all(_NOTE_USE, key_id=key_id, used_at=now())
+        try:
+            for key_id in used:
+                await self._database.fetch_all(_NOTE_USE, key_id=key_id, used_at=now())
+        except Exception as error:
+            logger.warning("the last use of API keys cannot be noted: %s: %s", type(error).__name__, error)
 
     async def keep_noting(self) -> None:
         """Note uses until cancelled."""
         while True:
             await asyncio.sleep(NOTE_EVERY_S)
-            try:
-                await self.note_uses()
-            except Exception as error:  # A note is not worth more than a line.
-                logger.warning("the last use of API keys cannot be noted: %s: %s", type(error).__name__, error)
+            await self.note_uses()
 
 
 @asynccontextmanager

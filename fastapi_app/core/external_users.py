@@ -37,15 +37,16 @@ class ExternalSubjects:
 
     async def credential(self, claims: Claims) -> Credential:
         names = self._settings.claims
-        client_id, scopes = str(read(claims, names.client_id) or ""), read_scopes(claims, names.scope)
+        client_id = str(read(claims, names.client_id) or "")
         if self._is_machine(claims, client_id):
-            return Credential(Principal(None, client_id, scopes & SCOPES.keys()), float(claims["exp"]), Revocable())
+            scopes = read_scopes(claims, names.machine_scope or names.scope) & SCOPES.keys()
+            return Credential(Principal(None, client_id, scopes), float(claims["exp"]), Revocable())
         rows = await self._find(claims["sub"]) or await self._link(claims)
         user = rows[0]
         if not user["is_active"]:
             refuse("its user is deactivated")
         return Credential(
-            Principal(user["id"], client_id, scopes & held_scopes(rows)),
+            Principal(user["id"], client_id, read_scopes(claims, names.scope) & held_scopes(rows)),
             min(float(claims["exp"]), time.time() + LOOK_AGAIN_AFTER_S),
             Revocable(user=str(user["id"]), user_version=user["token_version"]),
         )

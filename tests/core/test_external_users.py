@@ -250,6 +250,9 @@ async def test_machine__as_the_issuer_marks_it__has_what_its_client_was_granted(
     found = await credential(api, trusting(machine_when=machine_when), **changes)
 
     assert found.principal == Principal(None, "web", frozenset({"users:read", "users:write"}))
+    roles = trusting(machine_when=machine_when, claims=ClaimNames(machine_scope="roles"))
+    by_role = await credential(api, roles, **changes, roles=["users:read"])
+    assert by_role.principal.scopes == {"users:read"}
     assert await refused(api, trusting(), **changes), "unless the configuration says how, nobody is a machine"
     assert await refused(api, trusting(machine_when=machine_when)), "another's token is a user's"
     assert await refused(api, trusting(machine_when=machine_when), **changes, client_id=None)

@@ -42,6 +42,7 @@ def alice_token(alice: User) -> str:
     [
         (["nobody@example.com"], "there is no user with the e-mail address nobody@example.com"),
         (["alice@example.com", "--ttl", "0"], "--ttl takes a number of seconds above 0"),
+        (["alice@example.com", "--ttl", "86401"], "the API takes no token that lives longer than 86400 seconds"),
         (["alice@example.com", "--scope", 'a"b'], 'not a scope: a"b'),
     ],
 )

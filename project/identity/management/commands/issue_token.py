@@ -30,6 +30,8 @@ class Command(BaseCommand):
             raise CommandError(f"the user {email} is deactivated")
         if ttl <= 0:
             raise CommandError("--ttl takes a number of seconds above 0")
+        if ttl > config.max_token_ttl_s:
+            raise CommandError(f"the API takes no token that lives longer than {config.max_token_ttl_s} seconds")
         scopes = scope.split()
         if wrong := [name for name in scopes if not is_scope(name)]:
             raise CommandError(f"not a scope: {' '.join(wrong)}")
