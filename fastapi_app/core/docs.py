@@ -18,8 +18,6 @@ from project.config import config
 from project.scopes import SCOPES
 
 SWAGGER_UI = "/static/drf_spectacular_sidecar/swagger-ui-dist"
-
-
 OAUTH2_REDIRECT_PATH = "/docs/oauth2-redirect"
 """Below the API, where the issuer sends the browser back to."""
 DOCS_CLIENT = "api-docs"
