@@ -19,7 +19,7 @@ from fastapi_app.app import create_api  # noqa: E402
 from fastapi_app.core.requests import State  # noqa: E402
 from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E402
 from project.config import config  # noqa: E402
-from project.middleware import DjangoThread  # noqa: E402
+from project.threads import DjangoThread  # noqa: E402
 from project.tuning import tune_interpreter  # noqa: E402
 
 
