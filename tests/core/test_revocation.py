@@ -156,10 +156,12 @@ async def test_view__longer_ago_than_any_token_lives__is_forgotten_unless_ended_
     view = RevocationView(database, remember_s=HOUR_S)
     database.commit(1, 2, 3)
     database.rows[2]["subject"] = "jti-2"
-    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=HOUR_S)
-    await view.poll()
+    soon_forgotten = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=HOUR_S - 0.2)
     for row in database.rows[:2]:
-        row["created_at"] = long_ago
+        row["created_at"] = soon_forgotten
+    await view.poll()
+    assert revoked(view, 1, 2) == {1, 2}
+    await asyncio.sleep(0.2)
     await view.poll()
 
     assert revoked(view, 1, 2) == {2}
