@@ -1,7 +1,7 @@
 """Django's addresses. ``/api``, ``/healthz`` and ``/readyz`` belong to the root app (asgi.py)."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import TemplateView
 
 admin.site.site_title = admin.site.site_header = "Tandem"
@@ -9,4 +9,5 @@ admin.site.site_title = admin.site.site_header = "Tandem"
 urlpatterns = [
     path("", TemplateView.as_view(template_name="home.html"), name="home"),
     path("admin/", admin.site.urls),
+    path("", include("project.identity.urls")),
 ]

@@ -1,5 +1,6 @@
 """The tests' world, once the environment is set: a database, people in it, tokens, the app on its lifespan."""
 
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,17 +11,24 @@ import pytest
 import pytest_asyncio
 from asgi_lifespan import LifespanManager
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
+from oauth2_provider.models import get_device_grant_model
 
 from asgi import app
 from project.accounts.models import User
+from project.clients.models import Client
 from project.config import config
+from project.identity.keys import published
+from project.identity.limits import limiter
+from project.identity.models import RevocationEvent
 from project.identity.tokens import issue_access_token
 from tests.postgresql import SERVER_FAULT, SERVER_URL, database_on
+
+DeviceGrant = get_device_grant_model()
 
 
 def absent(reason: str) -> None:
@@ -33,8 +41,15 @@ def absent(reason: str) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def cheap_passwords() -> Iterator[None]:
     """A real hash takes a third of a second, which is its purpose and not that of these tests."""
-    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+    hashers = ["django.contrib.auth.hashers.MD5PasswordHasher", "project.identity.hashers.RandomSecretHasher"]
+    with override_settings(PASSWORD_HASHERS=hashers):
         yield
+
+
+@pytest.fixture(autouse=True)
+def fresh_limits() -> None:
+    """Every test may sign in as often as the first one."""
+    limiter().reset()
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +64,7 @@ def migrated(request: pytest.FixtureRequest) -> None:
 def database(migrated: None) -> Iterator[str]:
     """The address of a migrated database, empty again after the test."""
     yield config.database
-    for model in (LogEntry, Session, Group, User):
+    for model in (LogEntry, Session, Group, User, Client, DeviceGrant, RevocationEvent):
         model._default_manager.all().delete()
     connections.close_all()
 
@@ -83,9 +98,24 @@ def issue_token() -> IssueToken:
     """Signs tokens as ``manage.py issue_token`` does."""
 
     def issue(user: User, *scopes: str, ttl_s: int = 300) -> str:
-        return issue_access_token(user, scopes, ttl_s=ttl_s, client_id="tests", config=config)
+        token = issue_access_token(user, scopes, ttl_s=ttl_s, client_id="tests", config=config)
+        publish_keys()
+        return token
 
     return issue
+
+
+def publish_keys() -> None:
+    """Put the issuer's public keys where the API of these processes looks for them."""
+    jwks = json.dumps({"keys": published()})
+    if not config.jwks_file.exists() or config.jwks_file.read_text() != jwks:
+        config.jwks_file.write_text(jwks)
+
+
+def give(holder: User | Group, *permissions: str) -> None:
+    """Let a user or a group hold these permissions, such as ``view_user``."""
+    held = holder.user_permissions if isinstance(holder, User) else holder.permissions
+    held.add(*Permission.objects.filter(codename__in=permissions))
 
 
 @pytest_asyncio.fixture
