@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -95,12 +96,19 @@ class IssueToken(Protocol):
 
 @pytest.fixture
 def issue_token() -> IssueToken:
-    """Signs tokens as ``manage.py issue_token`` does."""
+    """Signs tokens as ``manage.py issue_token`` does, whether or not their user holds the scopes."""
+
+    def sign(user: User, scopes: tuple[str, ...], ttl_s: int) -> str:
+        try:
+            token = issue_access_token(user, scopes, ttl_s=ttl_s, client_id="tests", config=config)
+            publish_keys()
+            return token
+        finally:
+            connections.close_all()
 
     def issue(user: User, *scopes: str, ttl_s: int = 300) -> str:
-        token = issue_access_token(user, scopes, ttl_s=ttl_s, client_id="tests", config=config)
-        publish_keys()
-        return token
+        with ThreadPoolExecutor(1) as thread:  # The signing key is in the database, and the test may be a coroutine.
+            return thread.submit(sign, user, scopes, ttl_s).result()
 
     return issue
 
