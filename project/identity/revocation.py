@@ -33,6 +33,11 @@ def end_family(family: uuid.UUID | str, *, reason: str) -> None:
         RevocationEvent.objects.create(kind=Kind.FAMILY, subject=str(family), reason=reason)
 
 
+def has_ended(family: uuid.UUID | str) -> bool:
+    """Whether a log-in was ended: a code or refresh token of it that was in flight just then must give nothing."""
+    return RevocationEvent.objects.filter(kind=Kind.FAMILY, subject=str(family)).exists()
+
+
 def end_user(user: User, *, reason: str = "") -> None:
     """End everything that acts for ``user``: access tokens, refresh tokens, and codes that wait to be exchanged."""
     with transaction.atomic():

@@ -54,6 +54,8 @@ class Validator(OAuth2Validator):
             return False
         if grant.application_id != client.pk or not grant.user.is_active:
             return False
+        if revocation.has_ended(family_begun_by(code)):
+            return False  # Its user has logged out meanwhile.
         return bool(super().validate_code(client_id, code, client, request, *args, **kwargs))
 
     # Refresh tokens
@@ -71,7 +73,7 @@ class Validator(OAuth2Validator):
             .order_by("-id")
             .first()
         )
-        if token is None or token.application_id != client.pk:
+        if token is None or token.application_id != client.pk or revocation.has_ended(token.token_family):
             return False
         if not token.user.is_active:
             revocation.end_family(token.token_family, reason="the user is deactivated")
