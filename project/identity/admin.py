@@ -29,17 +29,25 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 class RevocableAdmin(ReadOnlyAdmin):
-    """Rows that a person who may delete them can end, by an action that tells every process."""
+    """Rows that a person who may delete them can end, which tells every process; to delete one ends it first."""
 
-    def has_end_permission(self, request: HttpRequest) -> bool:
-        """Django asks for it because of ``permissions=["end"]`` below."""
-        return super(ReadOnlyAdmin, self).has_delete_permission(request)
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return super(ReadOnlyAdmin, self).has_delete_permission(request, obj)
 
     def end(self, row: Any) -> None:
         """End what ``row`` stands for."""
         raise NotImplementedError
 
-    @admin.action(description="End the selected ones", permissions=["end"])
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.end(obj)
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            self.end(row)
+        super().delete_queryset(request, queryset)
+
+    @admin.action(description="End the selected ones", permissions=["delete"])
     def end_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         for row in queryset:
             self.end(row)
@@ -88,7 +96,7 @@ class GrantAdmin(RevocableAdmin):
         return str(mask_credential(row.code))
 
     def end(self, row: Any) -> None:
-        row.delete()
+        type(row).objects.filter(pk=row.pk).delete()
 
 
 class IdTokenAdmin(ReadOnlyAdmin):
@@ -111,7 +119,7 @@ class DeviceGrantAdmin(RevocableAdmin):
     fields = ("client_id", "user", "status", "scope", "interval", "last_checked", "expires")
 
     def end(self, row: Any) -> None:
-        row.delete()
+        type(row).objects.filter(pk=row.pk).delete()
 
 
 @admin.register(SigningKey)

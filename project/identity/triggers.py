@@ -1,9 +1,9 @@
 """Triggers: the database itself ends a user's tokens, whoever changes the user (the admin, the API, SQL by hand).
 
-A new password, activity or superuser flag, and a new group or permission of the user or of one of their groups, raise
-``token_version``; and whatever raises it writes the event that every process polls, in the same transaction. A new
-password and a deactivation end the refresh tokens too. ``token_version`` never falls, so that an instance which was
-read earlier can be saved.
+A new password, activity or superuser flag, and a group or permission that the user or one of their groups gets or
+loses, raise ``token_version``; and whatever raises it writes the event that every process polls, in the same
+transaction, as does a deletion. A new password and a deactivation end the refresh tokens too. ``token_version`` never
+falls, so that an instance which was read earlier can be saved.
 
 They are no migration, because on SQLite Django replaces a table to change it, and its triggers are gone: ``migrate``
 looks after every run whether they are there and as they are written here.
@@ -22,7 +22,8 @@ NEEDED = frozenset(
 CHANGED = "(OLD.password <> NEW.password OR OLD.is_active <> NEW.is_active OR OLD.is_superuser <> NEW.is_superuser)"
 ENDED = "(OLD.password <> NEW.password OR (OLD.is_active AND NOT NEW.is_active))"
 REASON = f"CASE WHEN {CHANGED} THEN 'the account changed' ELSE 'permissions changed, or all tokens were ended' END"
-OF_ONE = (
+DELETED = "'the account was deleted'"
+GIVING = (
     ("user_group", "accounts_user_groups", "SELECT user_id FROM {rows}"),
     ("user_permission", "accounts_user_user_permissions", "SELECT user_id FROM {rows}"),
     (
@@ -87,10 +88,16 @@ def _sqlite() -> list[str]:
         BEGIN
             UPDATE accounts_user SET token_version = token_version + 1 WHERE id IN ({users.format(rows=rows)});
         END"""
-        for _name, table, users in OF_ONE
+        for _name, table, users in GIVING
         for event, rows in (("INSERT", _row("NEW", table)), ("DELETE", _row("OLD", table)))
     ]
-    return [user, *raising]
+    deleted = f"""
+        CREATE TRIGGER {{name}} AFTER DELETE ON accounts_user
+        BEGIN
+            INSERT INTO identity_revocationevent (kind, subject, version, reason)
+            VALUES ('user', CAST(OLD.id AS TEXT), OLD.token_version + 1, {DELETED});
+        END"""
+    return [user, deleted, *raising]
 
 
 def _row(row: str, table: str) -> str:
@@ -114,8 +121,17 @@ def _postgresql() -> list[str]:
         END $$;
         CREATE TRIGGER {{name}} BEFORE UPDATE ON accounts_user FOR EACH ROW
         WHEN ({CHANGED} OR OLD.token_version <> NEW.token_version) EXECUTE FUNCTION {PREFIX}_of_user()"""
+    deleted = f"""
+        CREATE OR REPLACE FUNCTION {PREFIX}_of_deleted_user() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO identity_revocationevent (kind, subject, version, reason)
+            VALUES ('user', OLD.id::text, OLD.token_version + 1, {DELETED});
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER {{name}} AFTER DELETE ON accounts_user FOR EACH ROW
+        EXECUTE FUNCTION {PREFIX}_of_deleted_user()"""
     raising = []
-    for name, table, users in OF_ONE:
+    for name, table, users in GIVING:
         function = f"""
         CREATE OR REPLACE FUNCTION {PREFIX}_of_{name}() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
@@ -128,4 +144,4 @@ def _postgresql() -> list[str]:
         FOR EACH STATEMENT EXECUTE FUNCTION {PREFIX}_of_{name}()"""
             for event, rows in (("INSERT", "NEW"), ("DELETE", "OLD"))
         ]
-    return [user, *raising]
+    return [user, deleted, *raising]
