@@ -50,9 +50,11 @@ class ClientAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("name", "client_id", "client_type", "authorization_grant_type", "is_active", "created")
     list_filter = ("is_active", "client_type", "authorization_grant_type", "may_introspect")
     search_fields = ("name", "client_id")
-    readonly_fields = ("client_id", "created", "updated")
     actions = ("make_new_secret", "end_tokens")
     view_on_site = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("client_id", "created", "updated") if obj else ()
 
     def save_model(self, request: HttpRequest, obj: Client, form: Any, change: bool) -> None:
         if not change:

@@ -8,6 +8,7 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.text import capfirst
 
 
 def show_once(
@@ -17,7 +18,7 @@ def show_once(
     meta = shown._meta
     page = {
         **model_admin.admin_site.each_context(request),
-        "title": f"{meta.verbose_name} {shown}",
+        "title": f"{capfirst(meta.verbose_name)} {shown}",
         "values": values,
         "back": reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist"),
     }

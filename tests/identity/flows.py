@@ -5,7 +5,7 @@ import hashlib
 import html
 import re
 import secrets
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from django.http import HttpResponse
@@ -37,14 +37,12 @@ class Browser:
         self.http = DjangoClient(enforce_csrf_checks=True)
 
     def get(self, path: str, **query: str) -> HttpResponse:
-        answer: Any = self.http.get(path, query or None)
-        return answer
+        return cast("HttpResponse", self.http.get(path, query or None))
 
     def submit(self, path: str, /, page: Any = None, **fields: str) -> HttpResponse:
         """Open the form at ``path``, unless it is the ``page`` at hand, fill it in, send it."""
         page = page or self.get(path)
-        answer: Any = self.http.post(path, {**hidden_fields(page), **fields})
-        return answer
+        return cast("HttpResponse", self.http.post(path, {**hidden_fields(page), **fields}))
 
     def log_in(self, email: str = "alice@example.com", password: str = "correct horse") -> HttpResponse:
         return self.submit("/accounts/login/", username=email, password=password)
