@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from django import forms
+from django.contrib.auth import logout
 from django.contrib.auth import views as django_views
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.mixins import LoginRequiredMixin
@@ -14,8 +15,10 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.generic import View
 from oauth2_provider.exceptions import InvalidIDTokenError, OIDCError
+from oauth2_provider.http import OAuth2ResponseRedirect
 from oauth2_provider.models import get_device_grant_model
 from oauth2_provider.views import RPInitiatedLogoutView
+from oauthlib.common import add_params_to_uri
 
 from project.accounts.models import User
 from project.clients.models import Client
@@ -97,10 +100,12 @@ class ClientLogoutView(Endpoint, RPInitiatedLogoutView):
         hint = self.validate_logout_request_user(given, None)
         if hint is not None:
             end_family(hint.family, reason="logged out by the client")
-        answer: HttpResponse = super().do_logout(application, post_logout_redirect_uri, state, token_user)
-        if post_logout_redirect_uri:
-            return answer
-        return render(self.request, "identity/signed_out.html")
+        logout(self.request)
+        if not post_logout_redirect_uri or application is None:
+            return render(self.request, "identity/signed_out.html")
+        parameters = [("state", state)] if state else []
+        back = add_params_to_uri(post_logout_redirect_uri, parameters)
+        return cast("HttpResponse", OAuth2ResponseRedirect(back, application.get_allowed_schemes()))
 
     def error_response(self, error: OIDCError) -> HttpResponseBase:
         if error.error == "logout_denied":
@@ -129,7 +134,8 @@ class DeviceView(LoginRequiredMixin, Endpoint):
         return self._ask_for_code(request, request.GET.get("user_code", ""))
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        code = as_issued(request.POST.get("user_code", ""))
+        typed = request.POST.get("user_code", "")
+        code = as_issued(typed)
         decision = request.POST.get("decision")
         with transaction.atomic():
             grant = (
@@ -137,7 +143,7 @@ class DeviceView(LoginRequiredMixin, Endpoint):
             )
             client = Client.objects.filter(client_id=grant.client_id, is_active=True).first() if grant else None
             if grant is None or client is None or grant.expires <= timezone.now():
-                return self._ask_for_code(request, code, "This code is not known, or has expired. Look at it again.")
+                return self._ask_for_code(request, typed, "This code is not known, or has expired. Look at it again.")
             offered = held_by(self._user, grant.scope.split())
             if decision not in {"allow", "deny"}:
                 return self._ask_for_consent(request, client, code, offered)
