@@ -254,7 +254,7 @@ class DeviceAuthorizationView(MachineEndpoint, toolkit.DeviceAuthorizationView):
         scopes = request.POST.get("scope", "").split() or allowed
         if not set(scopes) <= set(allowed):
             return refusal("invalid_scope", "This client may not ask for one of these scopes.")
-        DeviceGrant.objects.create(
+        grant = DeviceGrant.objects.create(
             client_id=client.client_id,
             device_code=answer["device_code"],
             user_code=answer["user_code"],
@@ -262,4 +262,7 @@ class DeviceAuthorizationView(MachineEndpoint, toolkit.DeviceAuthorizationView):
             interval=answer["interval"],
             expires=timezone.now() + timedelta(seconds=answer["expires_in"]),
         )
+        # The interval is between two questions: the first may come at once.
+        asked = timezone.now() - timedelta(seconds=grant.interval)
+        DeviceGrant.objects.filter(pk=grant.pk).update(last_checked=asked)
         return JsonResponse(answer, headers={"Cache-Control": "no-store", **headers})

@@ -164,8 +164,11 @@ def test_authlib__device(authlib: Callable[..., OAuth2Client], person: Person, s
 
     person.let_in(device["verification_uri_complete"])
 
-    with pytest.raises(OAuthError, match="slow_down"):
-        client.fetch_token(provider["token_endpoint"], grant_type=DEVICE_CODE, device_code=device["device_code"])
+    poll = {"grant_type": DEVICE_CODE, "device_code": device["device_code"]}
+    assert client.fetch_token(provider["token_endpoint"], **poll)["scope"] == "openid users:read"
+    assert client.get(f"{server.url}/api/v1/users").status_code == 200
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        client.fetch_token(provider["token_endpoint"], **poll)
 
 
 @pytest.fixture(scope="module")

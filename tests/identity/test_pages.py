@@ -1,7 +1,12 @@
 """The pages for people: signing in and out, and what attackers try there."""
 
+import shutil
+import socket
 import statistics
+import subprocess
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +16,9 @@ from django.test import override_settings
 from project.accounts.models import User
 from project.clients.models import Client
 from project.identity import hashers
-from project.identity.limits import LIMITS, Limiter, limiter
+from project.identity.limits import LIMITS, Limiter
+from tests.asgi.test_requests import until
+from tests.fixtures import absent
 from tests.identity.flows import Browser, is_active, log_in_at, refresh
 
 
@@ -165,8 +172,37 @@ def test_limiter__redis_is_away__counts_by_itself(caplog: pytest.LogCaptureFixtu
     assert "counted by each process for itself" in caplog.text
 
 
-def test_limiter__is_one_for_the_process() -> None:
-    assert limiter() is limiter()
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """A Redis of this test's own."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        absent("no Redis")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen([str(program), *options], stdout=subprocess.DEVNULL) as server:
+        try:
+            until(lambda: is_open(port))
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_limiter__with_redis__counts_for_all_processes_together(redis_url: str) -> None:
+    limit = LIMITS["/accounts/login/"][1]
+    first, second = Limiter(redis_url), Limiter(redis_url)
+
+    assert [first.count(limit, "x") for _ in range(6)] == [True] * 6
+    assert [second.count(limit, "x") for _ in range(6)] == [True] * 4 + [False] * 2
+    assert not first.allows(limit, "x")
+    assert first.allows(limit, "somebody else")
 
 
 # Signing out

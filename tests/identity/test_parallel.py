@@ -16,7 +16,7 @@ from oauth2_provider.models import get_device_grant_model, get_refresh_token_mod
 from project.accounts.models import User
 from project.clients.models import Client
 from project.config import config
-from project.identity.keys import signing_key
+from project.identity.keys import rotate, signing_key
 from project.identity.models import SigningKey
 from tests.asgi.server import PATIENCE_S, Server, serving
 from tests.identity.flows import (
@@ -148,6 +148,18 @@ def test_code_and_logout__at_once__leave_nothing_alive(browser: Browser, web: Cl
         tokens = answer.json()
         assert not is_active(tokens["access_token"])
         assert refresh(web, tokens["refresh_token"]).status_code == 400
+
+
+def test_rotation__one_process_makes_the_key__the_others_publish_it_at_once(
+    servers: list[Server], database: str
+) -> None:
+    signing_key()
+
+    new = rotate().kid
+
+    for server in servers:
+        keys = httpx2.get(f"{server.url}/.well-known/jwks.json", timeout=PATIENCE_S).json()["keys"]
+        assert new in {key["kid"] for key in keys}
 
 
 def test_first_key__needed_by_many_at_once__is_one(database: str) -> None:
