@@ -120,6 +120,8 @@ class World:
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN SUPERUSER").format(sql.Identifier(name)))
 
     def token(self, scopes: str = SCOPES) -> str:
+        publish = "import json; from project.identity.keys import published; print(json.dumps({'keys': published()}))"
+        (self.var_dir / "jwks.json").write_text(self.manage("large", "shell", "--no-imports", "-c", publish))
         return self.manage("large", "issue_token", ADMINISTRATOR, "--scope", scopes, "--ttl", str(TOKEN_TTL_S))
 
     @cached_property

@@ -3,7 +3,7 @@
 import json
 from datetime import timedelta
 from typing import Any, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -17,7 +17,6 @@ from oauth2_provider.exceptions import OAuthToolkitError
 from oauth2_provider.http import OAuth2ResponseRedirect
 from oauth2_provider.models import get_device_grant_model, get_refresh_token_model
 from oauth2_provider.views.mixins import OAuthLibMixin
-from oauthlib.common import add_params_to_uri
 from oauthlib.oauth2.rfc6749.errors import AccessDeniedError, InvalidRequestError
 from oauthlib.openid.connect.core.exceptions import ConsentRequired
 
@@ -116,8 +115,9 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
 
     def redirect(self, redirect_to: str, application: Client | None) -> HttpResponse:
         """Answer the client, errors included, with who answers (RFC 9207)."""
-        if "iss=" not in redirect_to:
-            redirect_to = add_params_to_uri(redirect_to, [("iss", config.base_url)])
+        parts = urlsplit(redirect_to)
+        query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "iss"]
+        redirect_to = urlunsplit(parts._replace(query=urlencode([*query, ("iss", config.base_url)])))
         # The address has been found among the client's own.
         return cast("HttpResponse", OAuth2ResponseRedirect(redirect_to, ["https", "http"]))
 
