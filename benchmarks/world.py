@@ -120,7 +120,22 @@ class World:
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN SUPERUSER").format(sql.Identifier(name)))
 
     def token(self, scopes: str = SCOPES) -> str:
-        return self.manage("large", "issue_token", ADMINISTRATOR, "--scope", scopes, "--ttl", str(TOKEN_TTL_S))
+        token = self.manage("large", "issue_token", ADMINISTRATOR, "--scope", scopes, "--ttl", str(TOKEN_TTL_S))
+        publish = "import json; from project.identity.keys import published; print(json.dumps({'keys': published()}))"
+        (self.var_dir / "jwks.json").write_text(self.manage("large", "shell", "--no-imports", "-c", publish))
+        self._share_signing_key()
+        return token
+
+    def _share_signing_key(self) -> None:
+        """Let the small database's issuer be the large one's, so that one token is good for both."""
+        with psycopg.connect(self.url("large")) as large, psycopg.connect(self.url("small")) as small:
+            small.execute("DELETE FROM identity_signingkey")
+            with (
+                large.cursor().copy("COPY identity_signingkey TO STDOUT") as rows,
+                small.cursor().copy("COPY identity_signingkey FROM STDIN") as kept,
+            ):
+                for row in rows:
+                    kept.write(row)
 
     @cached_property
     def log(self) -> Path:

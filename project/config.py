@@ -100,7 +100,9 @@ class Config(BaseSettings):
 
     environment: Literal["development", "production"] = "development"
     secret_key: SecretStr = SecretStr(DEVELOPMENT_SECRET_KEY)
-    """Signs Django's sessions and CSRF tokens."""
+    """Signs Django's sessions and CSRF tokens, and encrypts the private halves of signing keys."""
+    secret_key_fallbacks: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Former secret keys, comma-separated: what they signed and encrypted is still believed and read."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "localhost", "[::1]")
     """Host names served, comma-separated; ``.example.com`` means the domain and everything below it."""
     base_url: str = "http://127.0.0.1:8000"
@@ -109,7 +111,7 @@ class Config(BaseSettings):
     port: int = 8000
     """Where ``make run`` listens, for the addresses that start-up prints."""
     var_dir: Path = BASE_DIR / "var"
-    """What the process writes on a laptop: the SQLite database, the signing key, collected static files."""
+    """What the process writes on a laptop: the SQLite database, collected static files."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     database_url: SecretStr = SecretStr("")
@@ -118,6 +120,8 @@ class Config(BaseSettings):
     """PostgreSQL connections of Django's half, per process; one is kept for signing in."""
     api_pool_size: int = Field(default=10, ge=1)
     """PostgreSQL connections of the API's half. The sum of both times the processes is the budget."""
+    redis_url: SecretStr = SecretStr("")
+    """``redis://host:port/0`` for what processes count together (rate limits); empty means each counts for itself."""
     database_wait_s: Seconds = 10.0
     """How long one statement waits for SQLite's write lock, or one request for a pooled connection (then 503)."""
 
@@ -144,10 +148,10 @@ class Config(BaseSettings):
     shutdown_timeout_s: Seconds = 10.0
     """Time each resource has to close."""
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "secret_key_fallbacks", mode="before")
     @classmethod
     def _split_on_commas(cls, value: Any) -> Any:
-        return tuple(host for part in value.split(",") if (host := part.strip())) if isinstance(value, str) else value
+        return tuple(item for part in value.split(",") if (item := part.strip())) if isinstance(value, str) else value
 
     @field_validator("trusted_issuers", mode="before")
     @classmethod
@@ -172,6 +176,13 @@ class Config(BaseSettings):
             raise ValueError("give sqlite:///path/to/file or postgresql://user:password@host:port/name")
         if scheme == "sqlite" and (not rest.startswith("/") or rest == "/" or ":memory:" in rest):
             raise ValueError("SQLite needs a file that both layers open: sqlite:///path/to/file")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and urlsplit(value.get_secret_value()).scheme not in {"redis", "rediss"}:
+            raise ValueError("give redis://host:port/0 or rediss://...")
         return value
 
     @model_validator(mode="after")
@@ -214,16 +225,6 @@ class Config(BaseSettings):
     @property
     def is_sqlite(self) -> bool:
         return self.database.startswith("sqlite:")
-
-    @property
-    def signing_key_file(self) -> Path:
-        """The private key that signs access tokens; only the issuer reads it."""
-        return self.var_dir / "signing_key.pem"
-
-    @property
-    def jwks_file(self) -> Path:
-        """Its public half as a JWK Set (RFC 7517), which the API verifies with."""
-        return self.var_dir / "jwks.json"
 
     @property
     def trusted_hosts(self) -> tuple[str, ...]:

@@ -5,17 +5,21 @@ import secrets
 from django.contrib.auth import get_user_model
 from filelock import FileLock, Timeout
 
+from project.clients.models import Client
 from project.config import Config
+from project.scopes import SCOPES
 
 ADMINISTRATOR_EMAIL = "admin@example.com"
+API_DOCS_CLIENT_ID = "api-docs"
 
 # Held until the process ends, so that of several workers of one server only the first prints the block.
 _announcers: list[FileLock] = []
 
 
 def welcome(config: Config) -> None:
-    """Create an administrator where there is none, and print the addresses, and that login, once per server."""
+    """Make what is missing to log in with, and print the addresses, and a new login, once per server."""
     password = create_administrator()
+    register_api_docs(config)
     announcer = FileLock(config.var_dir / f"announced-{config.host}-{config.port}.lock", timeout=0)
     try:
         announcer.acquire()
@@ -39,6 +43,21 @@ def create_administrator() -> str | None:
     password = secrets.token_urlsafe(12)
     users.create_superuser(ADMINISTRATOR_EMAIL, password, display_name="Administrator")
     return password
+
+
+def register_api_docs(config: Config) -> None:
+    """Let the Authorize button of /api/docs log in: a public client, where it is missing or the address has changed."""
+    Client.objects.update_or_create(
+        client_id=API_DOCS_CLIENT_ID,
+        defaults={"redirect_uris": f"{config.base_url}/api/docs/oauth2-redirect"},
+        create_defaults={
+            "name": "API docs",
+            "client_type": Client.CLIENT_PUBLIC,
+            "authorization_grant_type": Client.GRANT_AUTHORIZATION_CODE,
+            "redirect_uris": f"{config.base_url}/api/docs/oauth2-redirect",
+            "allowed_scopes": " ".join(["openid", "profile", "email", *SCOPES]),
+        },
+    )
 
 
 def block(address: str, password: str | None) -> str:

@@ -7,15 +7,20 @@ from typing import Any
 import dj_database_url
 
 from project.config import BASE_DIR, config
+from project.identity.lifetimes import ACCESS_TOKEN_TTL_S, REFRESH_TOKEN_TTL_S
+from project.identity.user_codes import user_code
 
 SECRET_KEY = config.secret_key.get_secret_value()
+SECRET_KEY_FALLBACKS = [key.get_secret_value() for key in config.secret_key_fallbacks]
 DEBUG = not config.is_production
 ALLOWED_HOSTS = list(config.allowed_hosts)
 ROOT_URLCONF = "project.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
+    "oauth2_provider",
     "project.accounts",
+    "project.clients",
     "project.identity",
     "project.schema",
     "django.contrib.admin",
@@ -37,6 +42,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "project.identity.limits.SignInLimits",
 ]
 
 TEMPLATES = [
@@ -88,6 +94,54 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+PASSWORD_HASHERS = [
+    "project.identity.hashers.BoundedArgon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # Read only: a log-in replaces such a hash.
+    "project.identity.hashers.RandomSecretHasher",  # Of client secrets.
+]
+LOGIN_URL = "/accounts/login/"
+LOGIN_REDIRECT_URL = "/"
+
+# The issuer (docs/identity.md). Whatever is not named has the default of django-oauth-toolkit.
+OAUTH2_PROVIDER_APPLICATION_MODEL = "clients.Client"
+OAUTH2_PROVIDER = {
+    "OIDC_ENABLED": True,
+    "OIDC_ISS_ENDPOINT": config.base_url,
+    "OIDC_RP_INITIATED_LOGOUT_ENABLED": True,
+    "OIDC_RP_INITIATED_LOGOUT_DELETE_TOKENS": False,  # The session's log-ins end instead (project.identity.pages).
+    "OAUTH2_SERVER_CLASS": "project.identity.server.Server",
+    "OAUTH2_BACKEND_CLASS": "project.identity.server.Backend",
+    "OAUTH2_VALIDATOR_CLASS": "project.identity.validator.Validator",
+    "SCOPES_BACKEND_CLASS": "project.identity.scopes.Scopes",
+    "ACCESS_TOKEN_GENERATOR": "project.identity.tokens.access_token",
+    "REFRESH_TOKEN_GENERATOR": "project.identity.tokens.refresh_token",
+    "OAUTH_PRE_TOKEN_VALIDATION": [],  # The validator knows the device's user.
+    "OAUTH_DEVICE_USER_CODE_GENERATOR": user_code,
+    "OAUTH_DEVICE_VERIFICATION_URI": f"{config.base_url}/device/",
+    "OAUTH_DEVICE_VERIFICATION_URI_COMPLETE": f"{config.base_url}/device/?user_code={{user_code}}",
+    "CLIENT_SECRET_HASHER": "sha256_token",
+    "ACCESS_TOKEN_EXPIRE_SECONDS": ACCESS_TOKEN_TTL_S,
+    "REFRESH_TOKEN_EXPIRE_SECONDS": REFRESH_TOKEN_TTL_S,
+    "REFRESH_TOKEN_REUSE_PROTECTION": True,
+    "ALLOWED_REDIRECT_URI_SCHEMES": ["https"],  # And http on this very machine: see Client.clean().
+    "PKCE_REQUIRED": True,
+    "APPLICATION_ADMIN_CLASS": "project.clients.admin.ClientAdmin",
+    "ACCESS_TOKEN_ADMIN_CLASS": "project.identity.admin.AccessTokenAdmin",
+    "REFRESH_TOKEN_ADMIN_CLASS": "project.identity.admin.RefreshTokenAdmin",
+    "ID_TOKEN_ADMIN_CLASS": "project.identity.admin.IdTokenAdmin",
+    "GRANT_ADMIN_CLASS": "project.identity.admin.GrantAdmin",
+    # What RFC 9700 asks for, each with a switch of its own.
+    "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
+    "COMPLIANT_BCP_RFC9700_PKCE_REQUIRED": True,
+    "COMPLIANT_BCP_RFC9700_ACCESS_TOKEN_TRANSPORT": True,
+    "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
+    "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
+    "COMPLIANT_BCP_RFC9700_REFRESH_TOKEN": True,
+    "COMPLIANT_BCP_RFC9700_REDIRECT_URI_SCHEME": True,
+    "COMPLIANT_BCP_RFC9700_REDIRECT_URI_MATCHING": True,
+}
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -104,7 +158,14 @@ STORAGES = {
 SERVESTATIC_ALLOW_ALL_ORIGINS = False
 
 # Paths with a lane of their own (project.lanes), so that a slow report never delays a log-in.
-SIGN_IN_PATHS = ["/admin/login/"]
+SIGN_IN_PATHS = [
+    "/admin/login/",
+    "/accounts/login/",
+    "/o/token/",
+    "/.well-known/jwks.json",
+    "/.well-known/openid-configuration",
+    "/.well-known/oauth-authorization-server",
+]
 
 # The root's BodyLimit has the say; Django must not refuse what it let through.
 DATA_UPLOAD_MAX_MEMORY_SIZE = config.max_body_bytes

@@ -5,6 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,15 +19,19 @@ from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
-from joserfc import jwt
+from oauth2_provider.models import get_device_grant_model
 
 from asgi import app
 from project.accounts.models import User
+from project.clients.models import Client
 from project.config import config
-from project.identity.keys import ALGORITHM, signing_key
+from project.identity.limits import limiter
 from project.identity.models import ApiKey, RevocationEvent
 from project.identity.tokens import issue_access_token
+from project.identity.tokens import sign as sign_as_issuer
 from tests.postgresql import SERVER_FAULT, SERVER_URL, database_on
+
+DeviceGrant = get_device_grant_model()
 
 
 def absent(reason: str) -> None:
@@ -39,8 +44,15 @@ def absent(reason: str) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def cheap_passwords() -> Iterator[None]:
     """A real hash takes a third of a second, which is its purpose and not that of these tests."""
-    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+    hashers = ["django.contrib.auth.hashers.MD5PasswordHasher", "project.identity.hashers.RandomSecretHasher"]
+    with override_settings(PASSWORD_HASHERS=hashers):
         yield
+
+
+@pytest.fixture(autouse=True)
+def fresh_limits() -> None:
+    """Every test may sign in as often as the first one."""
+    limiter().reset()
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +67,7 @@ def migrated(request: pytest.FixtureRequest) -> None:
 def database(migrated: None) -> Iterator[str]:
     """The address of a migrated database, empty again after the test."""
     yield config.database
-    for model in (RevocationEvent, LogEntry, Session, Group, User):
+    for model in (LogEntry, Session, Group, User, Client, DeviceGrant, RevocationEvent):
         model._default_manager.all().delete()
     connections.close_all()
 
@@ -86,18 +98,32 @@ class IssueToken(Protocol):
 
 @pytest.fixture
 def issue_token() -> IssueToken:
-    """Signs tokens as ``manage.py issue_token`` does."""
+    """Signs tokens as ``manage.py issue_token`` does, whether or not their user holds the scopes."""
+
+    def sign(user: User, scopes: tuple[str, ...], ttl_s: int) -> str:
+        try:
+            return issue_access_token(user, scopes, ttl_s=ttl_s, client_id="tests", config=config)
+        finally:
+            connections.close_all()
 
     def issue(user: User, *scopes: str, ttl_s: int = 300) -> str:
-        return issue_access_token(user, scopes, ttl_s=ttl_s, client_id="tests", config=config)
+        with ThreadPoolExecutor(1) as thread:  # The signing key is in the database, and the test may be a coroutine.
+            return thread.submit(sign, user, scopes, ttl_s).result()
 
     return issue
 
 
 def sign(claims: Mapping[str, Any], typ: str = "at+jwt") -> str:
     """A token with the service's own signature, whatever it says."""
-    key = signing_key(config)
-    return jwt.encode({"alg": ALGORITHM, "typ": typ, "kid": key.kid}, {**claims}, key, algorithms=[ALGORITHM])
+    with ThreadPoolExecutor(1) as thread:  # Its keys are in the database, and a test may run in an event loop.
+        return thread.submit(_sign, {**claims}, typ).result()
+
+
+def _sign(claims: dict[str, Any], typ: str) -> str:
+    try:
+        return sign_as_issuer(claims, typ)
+    finally:
+        connections.close_all()
 
 
 def machine_token(*scopes: str, client_id: str = "a-machine") -> str:
@@ -130,6 +156,12 @@ def grant(user: User, *permissions: str) -> None:
     for permission in permissions:
         app, name = permission.split(".")
         user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=name))
+
+
+def give(holder: User | Group, *permissions: str) -> None:
+    """Let a user or a group hold these permissions, such as ``view_user``."""
+    held = holder.user_permissions if isinstance(holder, User) else holder.permissions
+    held.add(*Permission.objects.filter(codename__in=permissions))
 
 
 @pytest_asyncio.fixture

@@ -1,8 +1,15 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class IdentityConfig(AppConfig):
-    """Signing keys and access tokens."""
+    """The issuer of tokens: OAuth 2 and OpenID Connect."""
 
     name = "project.identity"
     label = "identity"
+
+    def ready(self) -> None:
+        from project.identity import sessions, triggers  # noqa: PLC0415  Models are ready by now.
+
+        sessions.connect()
+        post_migrate.connect(triggers.install, sender=self)

@@ -49,7 +49,10 @@ class RevocationEvent(models.Model):
     created_at = models.DateTimeField(editable=False, db_default=Now())
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["created_at"], name="identity_revocation_created")]
+        indexes: ClassVar = [
+            models.Index(fields=["created_at"], name="identity_revocation_created"),
+            models.Index(fields=["subject", "kind"], name="identity_revocation_subject"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject}"

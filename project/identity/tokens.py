@@ -1,33 +1,151 @@
-"""Access tokens: JWTs in the profile of RFC 9068, signed by Django, verified by the API without asking Django."""
+"""Tokens: access tokens are JWTs in the profile of RFC 9068, which the API verifies without asking Django."""
 
+import hashlib
 import re
 import secrets
 import time
+import uuid
 from collections.abc import Iterable
+from typing import Any
 
-from joserfc import jwt
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import import_key
+from oauthlib.common import Request as OAuthRequest
 
 from project.accounts.models import User
-from project.config import Config
-from project.identity.keys import ALGORITHM, signing_key
+from project.config import Config, config
+from project.identity.keys import public_jwk, signing_key
+from project.identity.lifetimes import ACCESS_TOKEN_TTL_S
+from project.identity.models import RevocationEvent
+from project.identity.scopes import held_by
+
+ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105  A media type (RFC 9068, section 2.1), not a secret.
+ID_TOKEN_TYPE = "JWT"  # noqa: S105
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+ALGORITHMS = ["RS256", "ES256"]
 
 is_scope = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+", re.ASCII).fullmatch
 """Whether a text is a scope-token of RFC 6749, section 3.3."""
 
 
-def issue_access_token(user: User, scopes: Iterable[str], *, ttl_s: int, client_id: str, config: Config) -> str:
-    """Sign an access token with which ``client_id`` acts for ``user`` for ``ttl_s`` seconds."""
-    key = signing_key(config)
+def issue_access_token(  # noqa: PLR0913  By name, each of them a claim.
+    user: User, scopes: Iterable[str], *, ttl_s: int, client_id: str, config: Config, family: uuid.UUID | None = None
+) -> str:
+    """Sign an access token with which ``client_id`` acts for ``user`` for ``ttl_s`` seconds.
+
+    Whoever calls this answers for the scopes: ``project.identity.scopes.held_by`` says which the user may have.
+    """
+    claims: dict[str, Any] = {"sub": str(user.pk), "token_version": user.token_version}
+    if family is not None:
+        claims["family"] = str(family)
+    return _sign_access_token(claims, scopes, ttl_s=ttl_s, client_id=client_id, config=config)
+
+
+def _sign_access_token(
+    claims: dict[str, Any], scopes: Iterable[str], *, ttl_s: int, client_id: str, config: Config
+) -> str:
     now = int(time.time())
-    claims = {
-        "iss": config.base_url,
-        "aud": config.api_audience,
-        "sub": str(user.pk),
-        "client_id": client_id,
-        "iat": now,
-        "exp": now + ttl_s,
-        "jti": secrets.token_urlsafe(16),
-        "scope": " ".join(scopes),
-        "token_version": user.token_version,
-    }
-    return jwt.encode({"alg": ALGORITHM, "typ": "at+jwt", "kid": key.kid}, claims, key, algorithms=[ALGORITHM])
+    return sign(
+        {
+            "iss": config.base_url,
+            "aud": config.api_audience,
+            **claims,
+            "client_id": client_id,
+            "iat": now,
+            "exp": now + ttl_s,
+            "jti": secrets.token_urlsafe(16),
+            "scope": " ".join(scopes),
+        },
+        ACCESS_TOKEN_TYPE,
+    )
+
+
+def sign(claims: dict[str, Any], media_type: str) -> str:
+    """``claims`` as a JWT of this type, signed with the key that signs now."""
+    key = signing_key()
+    return jwt.encode({"alg": key.alg, "typ": media_type, "kid": key.kid}, claims, key, algorithms=ALGORITHMS)
+
+
+def access_token(request: OAuthRequest) -> str:
+    """The access token for a request to the token endpoint that has been found good; the toolkit calls this.
+
+    This is the one place where scopes are issued: here they are narrowed to what the user holds at this moment, or the
+    machine was granted. What the user allowed stays in ``granted_scopes``, so that a permission that comes back brings
+    its scope back with the next refresh.
+    """
+    if request.grant_type != "refresh_token":
+        request.granted_scopes = list(request.scopes or [])
+    request.scopes = [scope for scope in request.scopes or [] if scope in request.client.scopes]
+    client_id = request.client.client_id
+    if request.grant_type == "client_credentials":
+        return _sign_access_token(
+            {"sub": client_id}, request.scopes, ttl_s=ACCESS_TOKEN_TTL_S, client_id=client_id, config=config
+        )
+    request.scopes = held_by(request.user, request.scopes)
+    return issue_access_token(
+        request.user,
+        request.scopes,
+        ttl_s=ACCESS_TOKEN_TTL_S,
+        client_id=client_id,
+        config=config,
+        family=family_of(request),
+    )
+
+
+def refresh_token(_request: OAuthRequest) -> str:
+    """A refresh token: opaque, 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def family_of(request: OAuthRequest) -> uuid.UUID:
+    """The family of tokens that one log-in begins, and every refresh goes on with."""
+    if request.grant_type == "refresh_token":
+        family: uuid.UUID = request.refresh_token_instance.token_family
+        return family
+    return family_begun_by(request.device_code if request.grant_type == DEVICE_CODE else request.code)
+
+
+def family_begun_by(code: str) -> uuid.UUID:
+    """The family that a code begins: known from the code alone, so that its replay finds what came from it."""
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"code:{hashlib.sha256(code.encode()).hexdigest()}")
+
+
+def checksum(token: str) -> str:
+    """How a refresh token is found: only its SHA-256 is kept."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def claims_of(token: str, media_type: str) -> dict[str, Any] | None:
+    """The claims of a token of this type that we signed, expired or not; None when we did not."""
+    try:
+        header = jws.extract_compact(token.encode()).headers()
+        jwk = public_jwk(str(header.get("kid", "")).replace("\x00", ""))
+        if jwk is None or header.get("typ") != media_type:
+            return None
+        claims = jwt.decode(token, import_key(jwk), algorithms=ALGORITHMS).claims
+    except (JoseError, ValueError, RecursionError):
+        return None
+    return claims if claims.get("iss") == config.base_url else None
+
+
+def good_claims(token: str) -> dict[str, Any] | None:
+    """The claims of an access token that is good at this moment: ours, not expired, not revoked; else None."""
+    claims = claims_of(token, ACCESS_TOKEN_TYPE)
+    if claims is None or claims["exp"] <= time.time() or _is_revoked(claims):
+        return None
+    return claims
+
+
+def _is_revoked(claims: dict[str, Any]) -> bool:
+    events, kinds = RevocationEvent.objects, RevocationEvent.Kind
+    if "token_version" in claims:
+        user = User.objects.filter(pk=claims["sub"], is_active=True).first()
+        if user is None or claims["token_version"] < user.token_version:
+            return True
+    if "family" in claims and events.filter(kind=kinds.FAMILY, subject=claims["family"]).exists():
+        return True
+    stopped = events.filter(kind=kinds.CLIENT, subject=claims["client_id"]).order_by("-created_at").first()
+    if stopped is not None and claims["iat"] <= stopped.created_at.timestamp():
+        return True
+    return events.filter(kind=kinds.TOKEN, subject=claims["jti"]).exists()

@@ -7,9 +7,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from project.accounts.models import User
 from project.config import config
+from project.identity.keys import KeyUnreadable
+from project.identity.lifetimes import ACCESS_TOKEN_TTL_S
+from project.identity.scopes import held_by
 from project.identity.tokens import is_scope, issue_access_token
-
-DEFAULT_TTL_S = 5 * 60
 
 
 class Command(BaseCommand):
@@ -20,7 +21,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("email")
         parser.add_argument("--scope", default="", help='what it allows, such as "users:read users:write"')
-        parser.add_argument("--ttl", type=int, default=DEFAULT_TTL_S, help="seconds it is good for (default: 300)")
+        parser.add_argument("--ttl", type=int, default=ACCESS_TOKEN_TTL_S, help="seconds it is good for (default: 300)")
 
     def handle(self, *args: Any, email: str, scope: str, ttl: int, **options: Any) -> None:
         user = User.objects.filter(email=email).first()
@@ -28,12 +29,15 @@ class Command(BaseCommand):
             raise CommandError(f"there is no user with the e-mail address {email}")
         if not user.is_active:
             raise CommandError(f"the user {email} is deactivated")
-        if ttl <= 0:
-            raise CommandError("--ttl takes a number of seconds above 0")
-        if ttl > config.max_token_ttl_s:
-            raise CommandError(f"the API takes no token that lives longer than {config.max_token_ttl_s} seconds")
+        if not 0 < ttl <= config.max_token_ttl_s:
+            raise CommandError(f"--ttl takes a number of seconds above 0, and {config.max_token_ttl_s} at most")
         scopes = scope.split()
         if wrong := [name for name in scopes if not is_scope(name)]:
             raise CommandError(f"not a scope: {' '.join(wrong)}")
-        token = issue_access_token(user, scopes, ttl_s=ttl, client_id="manage.py", config=config)
+        if missing := [name for name in scopes if name not in held_by(user, scopes)]:
+            raise CommandError(f"the user {email} does not hold what this needs: {' '.join(missing)}")
+        try:
+            token = issue_access_token(user, scopes, ttl_s=ttl, client_id="manage.py", config=config)
+        except KeyUnreadable as error:
+            raise CommandError(str(error)) from None
         self.stdout.write(token)

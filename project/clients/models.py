@@ -1,0 +1,101 @@
+"""An OAuth client: django-oauth-toolkit's application with the scopes that it may have."""
+
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from oauth2_provider.models import AbstractApplication
+
+GRANT_TYPES = {
+    AbstractApplication.GRANT_AUTHORIZATION_CODE: "People log in (authorization code with PKCE)",
+    AbstractApplication.GRANT_DEVICE_CODE: "People log in on a second device (device code)",
+    AbstractApplication.GRANT_CLIENT_CREDENTIALS: "No people: it acts for itself (client credentials)",
+}
+"""No implicit grant and no password grant (RFC 9700, sections 2.1.2 and 2.4)."""
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def is_loopback(uri: str) -> bool:
+    """Whether an address leads to this very machine by plain HTTP (RFC 8252, section 7.3)."""
+    return urlsplit(uri).scheme == "http" and urlsplit(uri).hostname in LOOPBACK
+
+
+class ClientManager(models.Manager["Client"]):
+    """Finds clients by their public name."""
+
+    def get_by_natural_key(self, client_id: str) -> "Client":
+        return self.get(client_id=client_id)
+
+
+class Client(AbstractApplication):
+    """Who may ask for tokens, how, and for which scopes."""
+
+    allowed_scopes = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Separated by spaces. One that acts for people may ask for these; a machine gets them.",
+    )
+    may_introspect = models.BooleanField(
+        default=False, db_default=False, help_text="May ask whether a token is good (RFC 7662)."
+    )
+    is_active = models.BooleanField(
+        "active", default=True, db_default=True, help_text="Clear this to stop it: it gets no more tokens."
+    )
+
+    user = None  # A client belongs to the site, and not to one person.
+
+    objects: ClassVar[ClientManager] = ClientManager()
+
+    class Meta(AbstractApplication.Meta):
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(authorization_grant_type__in=list(GRANT_TYPES)),
+                name="clients_client_grant_type_is_offered",
+                violation_error_message="This grant type is not offered.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(client_type="confidential")
+                | (~models.Q(authorization_grant_type="client-credentials") & models.Q(may_introspect=False)),
+                name="clients_client_public_has_no_rights",
+                violation_error_message="A client without a secret can neither act for itself nor introspect tokens.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.name or self.client_id)
+
+    @property
+    def scopes(self) -> list[str]:
+        """The scopes that it may have, in the order in which they were written."""
+        return str(self.allowed_scopes).split()
+
+    def is_usable(self, request: Any) -> bool:
+        return bool(self.is_active)
+
+    def redirect_uri_allowed(self, uri: str) -> bool:
+        """Whether ``uri`` is, letter for letter, a registered one; on loopback any port is (RFC 8252, section 7.3)."""
+        return _is_registered(uri, self.redirect_uris, super().redirect_uri_allowed)
+
+    def post_logout_redirect_uri_allowed(self, uri: str) -> bool:
+        return _is_registered(uri, self.post_logout_redirect_uris, super().post_logout_redirect_uri_allowed)
+
+    def get_allowed_schemes(self) -> list[str]:
+        return ["https", "http"]  # clean() lets plain HTTP through on loopback only.
+
+    def clean(self) -> None:
+        """Refuse addresses that a code, or a person, must not be sent to.
+
+        Raises:
+            ValidationError: with each field's reason.
+        """
+        super().clean()
+        for field in ("redirect_uris", "post_logout_redirect_uris"):
+            for uri in getattr(self, field).split():
+                if urlsplit(uri).scheme != "https" and not is_loopback(uri):
+                    raise ValidationError({field: f"{uri}: give an https address, or http on 127.0.0.1."})
+
+
+def _is_registered(uri: str, registered: str, matches: Any) -> bool:
+    return uri in registered.split() or (is_loopback(uri) and bool(matches(uri)))

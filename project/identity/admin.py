@@ -1,0 +1,181 @@
+"""The admin's pages about identity: what was issued can be looked at and ended, never read or changed."""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from oauth2_provider.admin import mask_credential
+from oauth2_provider.models import get_device_grant_model
+
+from project.identity import revocation
+from project.identity.api_keys import keep, new_key
+from project.identity.forms import ApiKeyForm
+from project.identity.models import ApiKey, ExternalIdentity, RevocationEvent, SigningKey
+from project.identity.secrets import show_once
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows to look at."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class RevocableAdmin(ReadOnlyAdmin):
+    """Rows that a person who may delete them can end, which tells every process; to delete one ends it first."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return super(ReadOnlyAdmin, self).has_delete_permission(request, obj)
+
+    def end(self, row: Any) -> None:
+        """End what ``row`` stands for."""
+        raise NotImplementedError
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.end(obj)
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            self.end(row)
+        super().delete_queryset(request, queryset)
+
+    @admin.action(description="End the selected ones", permissions=["delete"])
+    def end_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            self.end(row)
+            self.log_change(request, row, "Ended.")
+        self.message_user(request, "They are good no more.")
+
+    actions = (end_selected,)
+
+
+class RefreshTokenAdmin(RevocableAdmin):
+    """Log-ins: each refresh token that lives is one, or one tab of one."""
+
+    list_display = ("user", "application", "token_family", "created", "revoked")
+    list_filter = ("application", ("revoked", admin.EmptyFieldListFilter))
+    list_select_related = ("user", "application")
+    search_fields = ("user__email", "application__client_id", "application__name")
+    fields = ("user", "application", "token_family", "created", "updated", "revoked")
+
+    def end(self, row: Any) -> None:
+        revocation.end_family(row.token_family, reason="ended in the admin")
+
+
+class AccessTokenAdmin(RevocableAdmin):
+    """Access tokens that belong to a log-in; ending one ends the log-in."""
+
+    list_display = ("user", "application", "scope", "created", "expires")
+    list_filter = ("application",)
+    list_select_related = ("user", "application")
+    search_fields = ("user__email", "application__client_id", "application__name")
+    fields = ("user", "application", "scope", "created", "expires")
+
+    def end(self, row: Any) -> None:
+        revocation.end_family(row.refresh_token.token_family, reason="ended in the admin")
+
+
+class GrantAdmin(RevocableAdmin):
+    """Authorization codes that wait, for a minute, to be exchanged."""
+
+    list_display = ("user", "application", "masked_code", "scope", "expires")
+    list_select_related = ("user", "application")
+    search_fields = ("user__email", "application__client_id", "application__name")
+    fields = ("user", "application", "masked_code", "redirect_uri", "scope", "created", "expires")
+
+    @admin.display(description="code")
+    def masked_code(self, row: Any) -> str:
+        return str(mask_credential(row.code))
+
+    def end(self, row: Any) -> None:
+        type(row).objects.filter(pk=row.pk).delete()
+
+
+class IdTokenAdmin(ReadOnlyAdmin):
+    """Nothing to look at: an ID token proves itself, and none is kept."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(get_device_grant_model())
+class DeviceGrantAdmin(RevocableAdmin):
+    """Devices that wait to be let in."""
+
+    list_display = ("client_id", "user", "status", "scope", "expires")
+    list_filter = ("status",)
+    search_fields = ("client_id", "user__email")
+    fields = ("client_id", "user", "status", "scope", "interval", "last_checked", "expires")
+
+    def end(self, row: Any) -> None:
+        type(row).objects.filter(pk=row.pk).delete()
+
+
+@admin.register(SigningKey)
+class SigningKeyAdmin(ReadOnlyAdmin):
+    """The keys that sign. ``manage.py rotate_signing_key`` makes the next one."""
+
+    list_display = ("kid", "algorithm", "created_at", "signs_from", "retires_at")
+    fields = ("kid", "algorithm", "public_jwk", "created_at", "signs_from", "retires_at")
+
+
+@admin.register(RevocationEvent)
+class RevocationEventAdmin(ReadOnlyAdmin):
+    """What was ended, and why."""
+
+    list_display = ("created_at", "kind", "subject", "version", "reason")
+    list_filter = ("kind", "created_at")
+    search_fields = ("subject", "reason")
+    ordering = ("-id",)
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(RevocableAdmin):
+    """API keys: made here, shown once, ended here."""
+
+    form = ApiKeyForm
+    list_display = ("name", "prefix", "owner", "scopes", "expires_at", "last_used_at", "revoked_at")
+    list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("owner",)
+    search_fields = ("name", "prefix", "owner__email")
+    autocomplete_fields = ("owner",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return super(ReadOnlyAdmin, self).has_add_permission(request)
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        made: list[str] = ["prefix", "created_at", "last_used_at", "revoked_at"] if obj else []
+        return ["name", "owner", "scopes", "expires_at", *made]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        obj.shown_once = new_key()
+        keep(obj, obj.shown_once)
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        return show_once(request, self, obj, {"API key": obj.shown_once})
+
+    def end(self, row: ApiKey) -> None:
+        revocation.end_api_key(row, reason="ended in the admin")
+
+
+@admin.register(ExternalIdentity)
+class ExternalIdentityAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Who at another issuer is which of our users."""
+
+    list_display = ("subject", "issuer", "user", "created_at")
+    list_filter = ("issuer",)
+    list_select_related = ("user",)
+    search_fields = ("subject", "issuer", "user__email")
+    autocomplete_fields = ("user",)
+    readonly_fields: ClassVar = ("created_at",)

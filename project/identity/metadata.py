@@ -1,0 +1,62 @@
+"""What clients and verifiers read to find their way: discovery and the public keys, for everybody, cookies or not."""
+
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from project.config import config
+from project.identity.keys import published
+from project.identity.lifetimes import JWKS_TTL_S
+from project.identity.scopes import DESCRIPTIONS
+from project.identity.tokens import ALGORITHMS, DEVICE_CODE
+
+PUBLIC = {"Access-Control-Allow-Origin": "*", "Cache-Control": f"public, max-age={JWKS_TTL_S}"}
+AUTHENTICATION = ["client_secret_basic", "client_secret_post", "none"]
+
+
+@require_safe
+def jwks(_request: HttpRequest) -> JsonResponse:
+    """The public keys as a JWK Set (RFC 7517, section 5)."""
+    return JsonResponse({"keys": published()}, headers=PUBLIC)
+
+
+@require_safe
+def discovery(_request: HttpRequest) -> JsonResponse:
+    """OpenID Connect Discovery 1.0, section 3, and RFC 8414, section 2, in one document."""
+    return JsonResponse(document(), headers=PUBLIC)
+
+
+def document() -> dict[str, Any]:
+    """The issuer, its endpoints and what they take."""
+
+    def at(name: str) -> str:
+        return config.base_url + reverse(f"identity:{name}")
+
+    return {
+        "issuer": config.base_url,
+        "authorization_endpoint": at("authorize"),
+        "token_endpoint": at("token"),
+        "revocation_endpoint": at("revoke"),
+        "introspection_endpoint": at("introspect"),
+        "device_authorization_endpoint": at("device-authorization"),
+        "userinfo_endpoint": at("userinfo"),
+        "end_session_endpoint": at("logout"),
+        "jwks_uri": at("jwks"),
+        "scopes_supported": list(DESCRIPTIONS),
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", DEVICE_CODE],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,
+        "token_endpoint_auth_methods_supported": AUTHENTICATION,
+        "revocation_endpoint_auth_methods_supported": AUTHENTICATION,
+        "introspection_endpoint_auth_methods_supported": AUTHENTICATION[:2],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ALGORITHMS,
+        "prompt_values_supported": ["none", "login"],
+        "claims_supported": ["sub", "name", "email", "auth_time", "sid"],
+        "request_parameter_supported": False,
+        "request_uri_parameter_supported": False,
+    }
