@@ -33,8 +33,7 @@ def alice_token(alice: User) -> str:
     give(readers, "view_user")
     alice.groups.add(readers)
     give(alice, "add_user", "change_user")
-    token = issue("ALICE@example.com", "--scope", "users:read users:write")
-    return token
+    return issue("ALICE@example.com", "--scope", "users:read users:write")
 
 
 @pytest.mark.parametrize(
