@@ -1,7 +1,7 @@
 """Freshness: what ends a token before it expires is a row, written where it happens and polled by every process.
 
-Whoever ends tokens writes the row in the same transaction (``end_tokens_of``); two seconds later at most, every
-process refuses them, from memory. Nothing is asked of the database while a request waits.
+What ends a user's tokens writes the row in the same transaction: triggers of the database see to it, whoever changes the
+user (``project/identity/triggers.py``). Two seconds later at most, every process refuses them, from memory. Nothing is asked of the database while a request waits.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select
 from starlette.requests import Request
 
-from fastapi_app.core.database import Database, Executor
+from fastapi_app.core.database import Database
 from fastapi_app.core.requests import AppRequest
 from fastapi_app.core.statements import Row, Statement
-from fastapi_app.core.tables import RevocationEvent, User
+from fastapi_app.core.tables import RevocationEvent
 from fastapi_app.core.types import UTC
 
 logger = logging.getLogger(__name__)
@@ -35,23 +35,6 @@ _EVENTS = Statement(
     .where(RevocationEvent.id > bindparam("after"), RevocationEvent.created_at > bindparam("since"))
     .order_by(RevocationEvent.id)
 )
-_NEXT_VERSION = Statement(
-    update(User)
-    .where(User.id == bindparam("user_id"))
-    .values(token_version=User.token_version + 1)
-    .returning(User.token_version)
-)
-_INSERT = Statement(
-    insert(RevocationEvent)
-    .values(kind="user", subject=bindparam("subject"), version=bindparam("token_version"), reason=bindparam("why"))
-    .returning(RevocationEvent.id)
-)
-
-
-async def end_tokens_of(user_id: int, reason: str, transaction: Executor) -> None:
-    """End all tokens that a user has, once ``transaction``, in which the cause was written, is committed."""
-    for user in await transaction.fetch_all(_NEXT_VERSION, user_id=user_id):
-        await transaction.fetch_all(_INSERT, subject=str(user_id), token_version=user["token_version"], why=reason)
 
 
 @dataclass(frozen=True, slots=True)

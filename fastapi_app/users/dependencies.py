@@ -7,6 +7,7 @@ from fastapi import Depends, Path
 from fastapi_app.core.pagination import MAXIMUM_ID
 from fastapi_app.core.requests import AppRequest
 from fastapi_app.core.security import Requires
+from fastapi_app.users.repository import UserRepository
 from fastapi_app.users.service import UserService
 
 UserId = Annotated[int, Path(ge=1, le=MAXIMUM_ID)]
@@ -20,7 +21,7 @@ may_write_users = Requires("users:write")
 
 async def user_service(request: AppRequest) -> UserService:
     """The use cases on the process's database."""
-    return UserService(request.state["resources"].database)
+    return UserService(UserRepository(request.state["resources"].database))
 
 
 Users = Annotated[UserService, Depends(user_service)]

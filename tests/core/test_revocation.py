@@ -12,8 +12,9 @@ import pytest_asyncio
 
 from fastapi_app.core.database import Database, open_database
 from fastapi_app.core.errors import Unavailable
-from fastapi_app.core.revocation import Revocable, RevocationView, end_tokens_of, open_revocations
+from fastapi_app.core.revocation import Revocable, RevocationView, open_revocations
 from fastapi_app.core.statements import Row, Statement
+from fastapi_app.users.repository import UserRepository
 from project.accounts.models import User
 from project.config import config
 from project.identity.models import RevocationEvent
@@ -212,17 +213,17 @@ async def test_view__the_servers_connections_are_cut__is_read_again(
         assert view.is_revoked(TOKEN)
 
 
-async def test_end_tokens__committed__ends_them_and_undone_does_not(
+async def test_deactivated_through_the_database__ends_tokens_once_it_is_committed(
     api: Database, view: RevocationView, alice: User
 ) -> None:
     token = Revocable(user=str(alice.pk), user_version=0)
     async with api.transaction() as transaction:
-        await end_tokens_of(alice.pk, "never", transaction)
+        await UserRepository(transaction).change(alice.pk, is_active=False)
     await view.poll()
     assert not view.is_revoked(token)
 
     async with api.transaction() as transaction:
-        await end_tokens_of(alice.pk, "deactivated", transaction)
+        await UserRepository(transaction).change(alice.pk, is_active=False)
         await transaction.commit()
     await view.poll()
 
@@ -231,15 +232,7 @@ async def test_end_tokens__committed__ends_them_and_undone_does_not(
     assert alice.token_version == 1
     assert not view.is_revoked(Revocable(user=str(alice.pk), user_version=1)), "a token that was issued since is good"
     event = await RevocationEvent.objects.aget()
-    assert (event.kind, event.subject, event.version, event.reason) == ("user", str(alice.pk), 1, "deactivated")
-
-
-async def test_end_tokens__of_nobody__writes_nothing(api: Database) -> None:
-    async with api.transaction() as transaction:
-        await end_tokens_of(999_999, "deactivated", transaction)
-        await transaction.commit()
-
-    assert not await RevocationEvent.objects.aexists()
+    assert (event.kind, event.subject, event.version) == ("user", str(alice.pk), 1)
 
 
 async def test_check__of_a_token__costs_about_a_microsecond_among_ten_thousand_events() -> None:
