@@ -1,7 +1,8 @@
 """Freshness: what ends a token before it expires is a row, written where it happens and polled by every process.
 
-What ends a user's tokens writes the row in the same transaction: triggers of the database see to it, whoever changes the
-user (``project/identity/triggers.py``). Two seconds later at most, every process refuses them, from memory. Nothing is asked of the database while a request waits.
+What ends a user's tokens writes the row in the same transaction: triggers of the database see to it, whoever changes
+the user (``project/identity/triggers.py``). Two seconds later at most, every process refuses them, from memory. Nothing
+is asked of the database while a request waits.
 """
 
 import asyncio
