@@ -23,6 +23,10 @@ OAUTH2_REDIRECT_PATH = "/docs/oauth2-redirect"
 DOCS_CLIENT = "api-docs"
 """The public OAuth client that the Authorize button of ``docs`` logs in as."""
 
+SAME_ORIGIN = {"Cross-Origin-Opener-Policy": "same-origin"}
+"""As Django's log-in page has it: the window in which people log in reaches back to the page that opened it only while
+every page of the two has the same policy."""
+
 # Without a host (OpenAPI 3.1, section 4.6): they hold wherever the page is shown. Swagger UI resolves them against the
 # page, not the server, so that they must begin at the root, and with the prefix below which the service is reached.
 SITE = urlsplit(config.base_url).path
@@ -84,7 +88,7 @@ def add_docs(api: FastAPI) -> None:
     @api.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         site = request.scope.get("app_root_path", "")
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{request.scope['root_path']}{api.openapi_url}",
             title=f"{api.title}: API",
             swagger_js_url=f"{site}{SWAGGER_UI}/swagger-ui-bundle.js",
@@ -97,7 +101,11 @@ def add_docs(api: FastAPI) -> None:
                 "scopes": " ".join(SCOPES),
             },
         )
+        page.headers.update(SAME_ORIGIN)
+        return page
 
     @api.get(OAUTH2_REDIRECT_PATH, include_in_schema=False)
     async def oauth2_redirect() -> HTMLResponse:
-        return get_swagger_ui_oauth2_redirect_html()
+        page = get_swagger_ui_oauth2_redirect_html()
+        page.headers.update(SAME_ORIGIN)
+        return page

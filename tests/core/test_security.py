@@ -265,6 +265,12 @@ async def test_docs__say_what_each_operation_demands(client: httpx2.AsyncClient)
     assert set(document["components"]["securitySchemes"]) == {"oauth2", "bearer"}
 
 
+async def test_docs__log_in_window__reaches_back_to_the_page_that_opened_it(client: httpx2.AsyncClient) -> None:
+    pages = [await client.get(path) for path in ("/api/docs", "/accounts/login/", "/api/docs/oauth2-redirect")]
+
+    assert {page.headers["cross-origin-opener-policy"] for page in pages} == {"same-origin"}
+
+
 @pytest.mark.parametrize("root_path", ["", "/prefix"])
 async def test_docs__authorize_button__is_sent_back_to_where_it_was_shown(
     root_path: str, client: httpx2.AsyncClient
