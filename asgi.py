@@ -26,6 +26,7 @@ django = get_asgi_application()  # Fills the app registry: what is imported belo
 
 from fastapi_app.app import create_api  # noqa: E402
 from fastapi_app.core.database import database_answers  # noqa: E402
+from fastapi_app.core.edge import compression, cross_origin, security_headers  # noqa: E402
 from fastapi_app.core.errors import root_server_error  # noqa: E402
 from fastapi_app.core.problems import ProblemResponses  # noqa: E402
 from fastapi_app.core.requests import State  # noqa: E402
@@ -76,7 +77,8 @@ app = Starlette(
     lifespan=lifespan,
     middleware=[
         Middleware(RequestId),
-        Middleware(ProblemResponses, prefix="/api"),
+        *cross_origin(config, prefix="/api"),
+        Middleware(ProblemResponses, prefix="/api", headers=security_headers(config)),
         Middleware(TrustedHosts, config.trusted_hosts),
         Middleware(RequireLifespan),
         Middleware(BodyLimit, config.max_body_bytes),
@@ -85,7 +87,7 @@ app = Starlette(
     ],
     exception_handlers={Exception: root_server_error},
     routes=[
-        mount("/api", api, middleware=[Middleware(CancelOnDisconnect)]),
+        mount("/api", api, middleware=[compression(), Middleware(CancelOnDisconnect)]),
         Route("/api", redirect_to_api),
         Route("/healthz", alive),
         Route("/readyz", readiness(database=database_answers, migrations=migrations_are_applied)),

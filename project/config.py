@@ -63,6 +63,9 @@ class Config(BaseSettings):
     api_audience: str = "tandem-api"
     """The audience (``aud``) that a token must name to be taken by ``/api``."""
 
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose scripts may call ``/api`` from a browser, comma-separated, such as ``https://app.example.com``."""
+
     request_timeout_s: Seconds = 30.0
     """Time a request has to begin its response (then 504)."""
     max_body_bytes: int = Field(default=5 * 1024 * 1024, ge=0)
@@ -72,10 +75,19 @@ class Config(BaseSettings):
     shutdown_timeout_s: Seconds = 10.0
     """Time each resource has to close."""
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _split_on_commas(cls, value: Any) -> Any:
         return tuple(host for part in value.split(",") if (host := part.strip())) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            scheme, host, *rest = urlsplit(origin)
+            if scheme not in {"http", "https"} or not host or any(rest):
+                raise ValueError("give origins as a browser does: scheme, host and port only, and no *")
+        return value
 
     @field_validator("base_url")
     @classmethod

@@ -1,42 +1,153 @@
-"""What is said about the API: its OpenAPI document, and Swagger UI from this process's own static files."""
+"""What is said about the API: an OpenAPI document for each version, and Swagger UI from this process's own files."""
 
+from collections.abc import Sequence
+from functools import cache
+from html import escape
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from fastapi_app.core.problems import Problem
+from fastapi_app.core.problems import MEDIA_TYPE, Problem
+from fastapi_app.core.versions import Version, scopes_of
+from project.config import config
 
 SWAGGER_UI = "/static/drf_spectacular_sidecar/swagger-ui-dist"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SCRIPT = """\
+const { dataset } = document.currentScript;
+SwaggerUIBundle({
+  url: dataset.document,
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  showExtensions: true,
+  presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
+});
+"""
+"""A file of its own, because the policy lets no script run that stands in the page."""
+
+DESCRIPTION = """\
+Every error is a problem (RFC 9457) whose type is the address of a page about it; all are listed at
+[{base}/api/problems]({base}/api/problems).
+"""
+SECURITY_SCHEMES = {
+    "access_token": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An access token (RFC 9068). An operation names the scopes that the token must carry.",
+    }
+}
 
 
-class DocumentedAPI(FastAPI):
-    """A FastAPI whose OpenAPI document has the schema of problems, to which every route's ``responses`` refer."""
+def openapi_document(api: FastAPI, version: Version, *, server: str) -> dict[str, Any]:
+    """The document of ``version``, served at the address ``server``; the same for the same routes, to the letter."""
+    routes = [
+        route for route in api.routes if isinstance(route, APIRoute) and route.path.startswith(f"/{version.name}/")
+    ]
+    document = get_openapi(
+        title=api.title,
+        version=version.number,
+        description=DESCRIPTION.format(base=config.base_url),
+        contact={"name": api.title, "url": config.base_url},
+        servers=[{"url": server}],
+        tags=api.openapi_tags,
+        routes=routes,
+    )
+    for route in routes:
+        _add_security(document, route)
+    document["paths"] = {
+        path.removeprefix(f"/{version.name}"): operations for path, operations in document["paths"].items()
+    }
+    _add_components(document)
+    return document
 
-    def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            _, problems = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
-            super().openapi()["components"]["schemas"].update(problems["$defs"])
-        return super().openapi()
+
+def _add_security(document: dict[str, Any], route: APIRoute) -> None:
+    scopes = scopes_of(route)
+    for method in (route.methods or ()) if route.include_in_schema and scopes is not None else ():
+        # The names of scopes may stand here for any kind of scheme since OpenAPI 3.1.
+        document["paths"][route.path_format][method.lower()]["security"] = [{"access_token": scopes}]
 
 
-def add_docs(api: FastAPI) -> None:
-    """Serve ``docs`` below ``api``, and lead its root there."""
+def _add_components(document: dict[str, Any]) -> None:
+    """Add what the routes refer to but do not declare, and put each example of a problem into one place."""
+    _, problems = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
+    components = document.setdefault("components", {})
+    components["schemas"] = dict(sorted({**components.get("schemas", {}), **problems["$defs"]}.items()))
+    components["securitySchemes"] = SECURITY_SCHEMES
+    components["examples"] = found = {}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                examples = response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
+                found.update(examples)
+                examples.update({name: {"$ref": f"#/components/examples/{name}"} for name in examples})
+    components["examples"] = dict(sorted(found.items()))
 
-    @api.get("/", include_in_schema=False)
-    async def root(request: Request) -> RedirectResponse:
-        return RedirectResponse(request.url_for("docs").path)
 
-    @api.get("/docs", include_in_schema=False)
+def add_docs(api: FastAPI, versions: Sequence[Version]) -> None:
+    """Serve the document and the page of each version; lead ``/``, ``/docs`` and ``/openapi.json`` to the newest."""
+    for version in versions:
+        _add_docs_of(api, version)
+    newest = versions[-1].name
+
+    async def lead_on(request: Request) -> RedirectResponse:
+        root, path = request.scope["root_path"], request.scope["path"]
+        page = path.removeprefix(root).strip("/") or "docs"
+        return RedirectResponse(f"{root}/{newest}/{page}")
+
+    async def script(_request: Request) -> Response:
+        return Response(SCRIPT, media_type="text/javascript", headers={"Cache-Control": "max-age=3600"})
+
+    for path in ("/", "/docs", "/openapi.json"):
+        api.add_route(path, lead_on, include_in_schema=False)
+    api.add_route("/docs.js", script, include_in_schema=False)
+
+
+def _add_docs_of(api: FastAPI, version: Version) -> None:
+    @cache
+    def document(server: str) -> dict[str, Any]:
+        return openapi_document(api, version, server=server)
+
+    async def openapi(request: Request) -> JSONResponse:
+        return JSONResponse(document(f"{request.scope['root_path']}/{version.name}"))
+
     async def docs(request: Request) -> HTMLResponse:
+        root = request.scope["root_path"]
         site = request.scope.get("app_root_path", "")
-        return get_swagger_ui_html(
-            openapi_url=f"{request.scope['root_path']}{api.openapi_url}",
-            title=f"{api.title}: API",
-            swagger_js_url=f"{site}{SWAGGER_UI}/swagger-ui-bundle.js",
-            swagger_css_url=f"{site}{SWAGGER_UI}/swagger-ui.css",
-            swagger_favicon_url=f"{site}{SWAGGER_UI}/favicon-32x32.png",
+        return _swagger_ui(
+            f"{api.title}: API {version.name}", f"{root}/{version.name}/openapi.json", f"{root}/docs.js", site
         )
+
+    api.add_route(f"/{version.name}/openapi.json", openapi, include_in_schema=False)
+    api.add_route(f"/{version.name}/docs", docs, include_in_schema=False)
+
+
+def _swagger_ui(title: str, document: str, script: str, site: str) -> HTMLResponse:
+    ui = escape(f"{site}{SWAGGER_UI}")
+    page = f"""\
+<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>{escape(title)}</title>
+  <link rel="icon" href="{ui}/favicon-32x32.png">
+  <link rel="stylesheet" href="{ui}/swagger-ui.css">
+</head>
+<body>
+  <div id="swagger-ui"></div>
+  <script src="{ui}/swagger-ui-bundle.js"></script>
+  <script src="{escape(script)}" data-document="{escape(document)}"></script>
+</body>
+</html>
+"""
+    return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})

@@ -3,19 +3,24 @@
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from asgi_correlation_id import correlation_id
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastapi_app.core.problem_types import GENERIC, ProblemType
 
 MEDIA_TYPE = "application/problem+json"
 
 
 class FieldError(BaseModel):
     """One thing that is wrong with a request."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     detail: str
     pointer: str | None = None
@@ -27,59 +32,92 @@ class FieldError(BaseModel):
 class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
-    type: str = "about:blank"
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    type: str
+    """Which kind of problem it is, and the address of a page about it. Branch on this, not on the title."""
     title: str
     status: int
     detail: str | None = None
+    """What went wrong this time, for people."""
     request_id: str | None = None
     """Name it when you report the problem: the log lines of this request carry it."""
     errors: list[FieldError] | None = None
     """With 422: each thing that is wrong."""
 
 
-PROBLEMS: dict[int, dict[str, Any]] = {
-    status.value: {
-        "description": status.phrase,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+def documented(*problems: ProblemType) -> dict[int | str, dict[str, Any]]:
+    """``responses=`` of a route: the problems that it can answer with, by status, each with an example."""
+    answers: dict[int | str, dict[str, Any]] = {}
+    for problem in problems:
+        answer = answers.setdefault(
+            problem.status.value,
+            {
+                "description": problem.status.phrase,
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        answer["content"][MEDIA_TYPE]["examples"][problem.name] = {
+            "summary": problem.title,
+            "description": problem.when,
+            "value": example(problem),
+        }
+        for name, meaning in problem.headers.items():
+            answer.setdefault("headers", {})[name] = {"description": meaning, "schema": {"type": "string"}}
+    return answers
+
+
+def example(problem: ProblemType) -> dict[str, Any]:
+    """What a problem of this type looks like."""
+    members: dict[str, Any] = {
+        "type": problem.uri,
+        "title": problem.title,
+        "status": problem.status.value,
+        "detail": problem.when,
+        "request_id": "0123456789abcdef0123456789abcdef",
     }
-    for status in HTTPStatus
-    if status >= HTTPStatus.BAD_REQUEST
-}
+    if problem.status is HTTPStatus.UNPROCESSABLE_CONTENT:
+        members["errors"] = [{"detail": "Field required", "pointer": "#/email"}]
+    return members
 
 
-def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """``responses=`` of a route: the problems that it can answer with."""
-    return {status.value: PROBLEMS[status.value] for status in statuses}
+def problem_of(status: int) -> ProblemType:
+    """What an error is of which only the status is known; ``about:blank`` where that says it all (RFC 9457, 4.2.1)."""
+    status = HTTPStatus(status)
+    return GENERIC.get(status) or ProblemType("", status, status.phrase, "", "")
 
 
 def problem_response(
-    status: int,
+    problem: ProblemType,
     detail: str | None = None,
     *,
-    problem_type: str = "about:blank",
     headers: Mapping[str, str] | None = None,
     errors: Sequence[Mapping[str, str]] | None = None,
 ) -> Response:
     """A response with a problem as its body; members that say nothing are left out."""
     members = {
-        "type": problem_type,
-        "title": HTTPStatus(status).phrase,
-        "status": status,
+        "type": problem.uri if problem.name else "about:blank",
+        "title": problem.title,
+        "status": problem.status,
         "detail": detail,
         "request_id": correlation_id.get(),
         "errors": errors,
     }
     # ASCII, because a client may have sent half a surrogate pair in the very name that the problem repeats.
     body = json.dumps({name: value for name, value in members.items() if value is not None})
-    return Response(body, status, headers, MEDIA_TYPE)
+    return Response(body, problem.status, headers, MEDIA_TYPE)
 
 
 class ProblemResponses:
-    """Root middleware: the plain-text errors of other middleware become problems where ``prefix`` begins the path."""
+    """Root middleware, where ``prefix`` begins the path: plain-text errors become problems, and ``headers`` are added.
 
-    def __init__(self, app: ASGIApp, prefix: str) -> None:
+    It stands outside what else refuses requests (hosts, bodies, deadlines), so that their answers are like the API's.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self.app = app
         self.prefix = prefix
+        self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not is_below(scope, self.prefix):
@@ -90,9 +128,11 @@ class ProblemResponses:
 
         async def send_problem(message: Message) -> None:
             nonlocal replaced, text
-            if message["type"] == "http.response.start" and _is_plain_error(message):
-                replaced = message
-                return
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *self.headers]}
+                if _is_plain_error(message):
+                    replaced = message
+                    return
             if replaced is None:
                 await send(message)
                 return
@@ -123,6 +163,5 @@ def _restate(start: Message, text: bytes) -> Response:
         if name not in {"content-type", "content-length"}
     }
     detail = text.decode(errors="replace")
-    return problem_response(
-        start["status"], None if detail == HTTPStatus(start["status"]).phrase else detail, headers=kept
-    )
+    problem = problem_of(start["status"])
+    return problem_response(problem, None if detail == problem.status.phrase else detail, headers=kept)

@@ -1,9 +1,19 @@
-"""Including a domain's routes so that a request finds them directly."""
+"""Routes that keep HTTP's promises, and adding them so that a request finds them directly."""
 
+from http import HTTPStatus
 from inspect import signature
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
+
+from fastapi_app.core.deprecation import adding, deprecation_of
+from fastapi_app.core.errors import NotAcceptable
+from fastapi_app.core.negotiation import accepts
 
 _OPTIONS = signature(APIRouter.add_api_route).parameters.keys() & signature(APIRoute).parameters.keys() - {
     "path",
@@ -12,13 +22,71 @@ _OPTIONS = signature(APIRouter.add_api_route).parameters.keys() & signature(APIR
 """What a route was declared with, by the names under which it keeps it."""
 
 
-def include(api: FastAPI, router: APIRouter, prefix: str) -> None:
-    """Add the routes of ``router`` to ``api`` itself, below ``prefix``, as they were declared.
+class ContractRoute(APIRoute):
+    """A route that answers 405 with all methods of its address, 406 to who takes nothing it has, and says if it goes.
 
-    ``include_router`` leaves them in their router, and matches a request there once more: a tenth of what FastAPI does
+    Raises:
+        HTTPException: 405, another method; Starlette's would name those of the first matching route only.
+        NotAcceptable: the ``Accept`` header excludes every media type that the route declares for success.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.media_types = media_types(self)
+        deprecation = deprecation_of(self.openapi_extra)
+        self._deprecation_headers = deprecation.headers() if deprecation else None
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in (self.methods or ()):
+            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(_methods(scope))})
+        self._negotiate(scope)
+        if self._deprecation_headers:
+            send = adding(self._deprecation_headers, send)
+        await self.app(scope, receive, send)
+
+    def _negotiate(self, scope: Scope) -> None:
+        accept = b""
+        for name, value in scope["headers"]:
+            if name == b"accept":
+                accept = b"%b,%b" % (accept, value) if accept else value
+        if accept in {b"", b"*/*"} or not self.media_types:
+            return
+        if not any(accepts(accept, media_type) for media_type in self.media_types):
+            raise NotAcceptable(f"This address has {', '.join(self.media_types)}.")
+
+
+def media_types(route: APIRoute) -> tuple[str, ...]:
+    """What the route sends on success, as it declares it; nothing where it declares nothing."""
+    if route.status_code == HTTPStatus.NO_CONTENT or not route.include_in_schema:
+        return ()
+    declared = [
+        media_type
+        for status, response in route.responses.items()
+        if str(status).startswith("2")
+        for media_type in response.get("content", {})
+    ]
+    response_class: Any = getattr(route.response_class, "value", route.response_class)
+    own = response_class.media_type if issubclass(response_class, Response) else None
+    return tuple(dict.fromkeys([*([own] if own else []), *declared]))
+
+
+def _methods(scope: Scope) -> list[str]:
+    """Every method that some route has for the request's address."""
+    return sorted(
+        {
+            method
+            for route in scope["app"].routes
+            if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE
+            for method in route.methods or ()
+        }
+    )
+
+
+def add_route(api: FastAPI, path: str, route: APIRoute, **changes: Any) -> None:
+    """Add ``route`` to ``api`` itself, at ``path``, as it was declared but for ``changes``.
+
+    ``include_router`` leaves a route in its router, and matches a request there once more: a tenth of what FastAPI does
     for a request. What belongs to the router alone (its lifespan, its dependencies) must be on the routes or the app.
     """
-    for route in router.routes:
-        assert isinstance(route, APIRoute)  # noqa: S101  What a domain's router is made of.
-        options = {name: getattr(route, name) for name in _OPTIONS}
-        api.router.add_api_route(f"{prefix}{route.path}", route.endpoint, **options)
+    options = {name: getattr(route, name) for name in _OPTIONS}
+    api.router.add_api_route(path, route.endpoint, **{**options, **changes})

@@ -4,11 +4,12 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from fastapi_app.core.errors import responses
 from fastapi_app.core.pagination import Page, PageOf, PageRequest
-from fastapi_app.core.problems import responses
 from fastapi_app.core.security import CurrentPrincipal
 from fastapi_app.core.statements import Row
 from fastapi_app.users.dependencies import UserId, Users, may_read_users, may_write_users
+from fastapi_app.users.errors import EmailTaken, UserNotFound
 from fastapi_app.users.schemas import UserCreate, UserOut, UserUpdate
 
 router = APIRouter(prefix="/users", tags=["users"])
@@ -19,12 +20,12 @@ router = APIRouter(prefix="/users", tags=["users"])
     status_code=HTTPStatus.CREATED,
     response_model=UserOut,
     dependencies=[Depends(may_write_users)],
-    responses=responses(HTTPStatus.CONFLICT),
+    responses=responses(EmailTaken),
 )
 async def create_user(new: UserCreate, users: Users, request: Request, response: Response) -> Row:
     """Create a user."""
     user = await users.create(new)
-    response.headers["Location"] = request.url_for("get_user", user_id=user["id"]).path
+    response.headers["Location"] = f"{request.scope['path']}/{user['id']}"
     return user
 
 
@@ -34,7 +35,7 @@ async def list_users(query: PageRequest, users: Users) -> PageOf:
     return await users.page(query)
 
 
-@router.get("/me", response_model=UserOut, responses=responses(HTTPStatus.NOT_FOUND))
+@router.get("/me", response_model=UserOut, responses=responses(UserNotFound))
 async def get_me(principal: CurrentPrincipal, users: Users) -> Row:
     """Get the user whom the token speaks for."""
     return await users.get(principal.user_id)
@@ -44,7 +45,7 @@ async def get_me(principal: CurrentPrincipal, users: Users) -> Row:
     "/{user_id}",
     response_model=UserOut,
     dependencies=[Depends(may_read_users)],
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=responses(UserNotFound),
 )
 async def get_user(user_id: UserId, users: Users) -> Row:
     """Get a user."""
@@ -55,7 +56,7 @@ async def get_user(user_id: UserId, users: Users) -> Row:
     "/{user_id}",
     response_model=UserOut,
     dependencies=[Depends(may_write_users)],
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    responses=responses(UserNotFound, EmailTaken),
 )
 async def change_user(user_id: UserId, changes: UserUpdate, users: Users) -> Row:
     """Change what is given of a user."""
@@ -67,7 +68,7 @@ async def change_user(user_id: UserId, changes: UserUpdate, users: Users) -> Row
     status_code=HTTPStatus.NO_CONTENT,
     response_class=Response,
     dependencies=[Depends(may_write_users)],
-    responses=responses(HTTPStatus.NOT_FOUND),
+    responses=responses(UserNotFound),
 )
 async def deactivate_user(user_id: UserId, users: Users) -> None:
     """Deactivate a user. Their data stays; an administrator, or a PATCH, can let them in again."""
