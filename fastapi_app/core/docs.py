@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from fastapi_app.core.problems import MEDIA_TYPE, Problem
 from fastapi_app.core.versions import Version, scopes_of
 from project.config import config
+from project.scopes import SCOPES
 
 SWAGGER_UI = "/static/drf_spectacular_sidecar/swagger-ui-dist"
 CONTENT_SECURITY_POLICY = (
@@ -38,12 +39,23 @@ Every error is a problem (RFC 9457) whose type is the address of a page about it
 [{base}/api/problems]({base}/api/problems).
 """
 SECURITY_SCHEMES = {
-    "access_token": {
+    "oauth2": {
+        "type": "oauth2",
+        "description": "Log in (authorization code with PKCE, RFC 7636).",
+        "flows": {
+            "authorizationCode": {
+                "authorizationUrl": f"{config.base_url}/o/authorize/",
+                "tokenUrl": f"{config.base_url}/o/token/",
+                "scopes": {scope: rule.description for scope, rule in SCOPES.items()},
+            }
+        },
+    },
+    "bearer": {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "An access token (RFC 9068). An operation names the scopes that the token must carry.",
-    }
+        "description": "An access token (RFC 9068) that carries the scopes which oauth2 names here.",
+    },
 }
 
 
@@ -73,8 +85,7 @@ def openapi_document(api: FastAPI, version: Version, *, server: str) -> dict[str
 def _add_security(document: dict[str, Any], route: APIRoute) -> None:
     scopes = scopes_of(route)
     for method in (route.methods or ()) if route.include_in_schema and scopes is not None else ():
-        # The names of scopes may stand here for any kind of scheme since OpenAPI 3.1.
-        document["paths"][route.path_format][method.lower()]["security"] = [{"access_token": scopes}]
+        document["paths"][route.path_format][method.lower()]["security"] = [{"oauth2": scopes}, {"bearer": []}]
 
 
 def _add_components(document: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Routes that keep HTTP's promises, and adding them so that a request finds them directly."""
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from inspect import signature
 from typing import Any
@@ -8,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from fastapi_app.core.deprecation import adding, deprecation_of
@@ -38,7 +39,7 @@ class ContractRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
-            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(_methods(scope))})
+            raise method_not_allowed(_methods(scope))
         self._negotiate(scope)
         if self._deprecation_headers:
             send = adding(self._deprecation_headers, send)
@@ -70,16 +71,20 @@ def media_types(route: APIRoute) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*([own] if own else []), *declared]))
 
 
-def _methods(scope: Scope) -> list[str]:
-    """Every method that some route has for the request's address."""
-    return sorted(
-        {
-            method
-            for route in scope["app"].routes
-            if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE
-            for method in route.methods or ()
-        }
-    )
+def _methods(scope: Scope) -> set[str]:
+    """Every method that some route has for the request's address; routes that spell it out hide those with a place."""
+    found = [
+        route
+        for route in scope["app"].routes
+        if isinstance(route, ContractRoute) and route.matches(scope)[0] is not Match.NONE
+    ]
+    spelt_out = [route for route in found if not route.param_convertors]
+    return {method for route in spelt_out or found for method in route.methods or ()}
+
+
+def method_not_allowed(methods: Iterable[str]) -> HTTPException:
+    """A 405 that names ``methods``."""
+    return HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(sorted(methods))})
 
 
 def add_route(api: FastAPI, path: str, route: APIRoute, **changes: Any) -> None:

@@ -14,12 +14,14 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
 
 from fastapi_app.core import problem_types
 from fastapi_app.core.deprecation import Deprecation, deprecated
 from fastapi_app.core.problem_types import ProblemType
 from fastapi_app.core.problems import documented
-from fastapi_app.core.routing import add_route, media_types
+from fastapi_app.core.routing import add_route, media_types, method_not_allowed
 from fastapi_app.core.security import Requires
 
 
@@ -56,7 +58,8 @@ def _operation(route: APIRoute) -> tuple[str, ...]:
 
 def add_version(api: FastAPI, version: Version) -> None:
     """Serve the routes of ``version``, each with the problems that any route can answer with in its document."""
-    for route in version.routes:
+    routes = version.routes
+    for route in routes:
         extra = {**(route.openapi_extra or {}), **(deprecated(version.deprecation) if version.deprecation else {})}
         add_route(
             api,
@@ -65,6 +68,26 @@ def add_version(api: FastAPI, version: Version) -> None:
             responses=_merged(route.responses, documented(*_problems_of_any(route))),
             openapi_extra=extra or None,
         )
+        _refuse_other_methods(api, f"/{version.name}", route, routes)
+
+
+def _refuse_other_methods(api: FastAPI, prefix: str, route: APIRoute, routes: Sequence[APIRoute]) -> None:
+    """Keep what ``/users/me`` has not from being answered by ``/users/{user_id}``."""
+    if route.param_convertors:
+        return
+    own = {method for other in routes if other.path == route.path for method in other.methods or ()}
+    hidden = {
+        method
+        for other in routes
+        if other.param_convertors and other.path_regex.match(route.path)
+        for method in other.methods or ()
+    } - own
+
+    async def refuse(_request: Request) -> Response:
+        raise method_not_allowed(own)
+
+    if hidden:
+        api.add_route(f"{prefix}{route.path}", refuse, methods=sorted(hidden), include_in_schema=False)
 
 
 def _problems_of_any(route: APIRoute) -> Iterator[ProblemType]:

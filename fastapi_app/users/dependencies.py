@@ -10,7 +10,7 @@ from fastapi_app.core.security import Requires
 from fastapi_app.users.repository import UserRepository
 from fastapi_app.users.service import UserService
 
-UserId = Annotated[int, Path(ge=1, le=MAXIMUM_ID)]
+UserId = Annotated[int, Path(ge=1, le=MAXIMUM_ID, description="The user's id.")]
 
 may_read_users = Requires("users:read")
 """Demands a caller who may read users."""

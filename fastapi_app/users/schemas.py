@@ -19,7 +19,12 @@ def _without_controls(value: str) -> str:
 
 Email = Annotated[EmailStr, Field(max_length=254), AfterValidator(_lower_case)]
 DisplayName = Annotated[
-    str, StringConstraints(strip_whitespace=True, max_length=150), AfterValidator(_without_controls)
+    str,
+    StringConstraints(strip_whitespace=True, max_length=150),
+    AfterValidator(_without_controls),
+    Field(
+        json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"}
+    ),  # What the validator refuses.
 ]
 
 
