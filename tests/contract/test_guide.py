@@ -1,0 +1,41 @@
+"""docs/api.md: its examples run, one after the other, and answer what it says."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from project.accounts.models import User
+from tests.asgi.server import ROOT, Server
+from tests.fixtures import IssueToken, absent
+
+CURL_PRINTS_STATUS = """
+set -eu
+curl() { command curl --silent --show-error --output /dev/null --write-out '%{http_code}\\n' "$@"; }
+"""
+
+
+def test_examples_of_the_guide__answer_what_it_says(
+    product: Server, alice: User, issue_token: IssueToken, tmp_path: Path
+) -> None:
+    if shutil.which("curl") is None:
+        absent("no curl")
+    guide = (ROOT / "docs" / "api.md").read_text()
+    examples = "\n".join(re.findall(r"^```sh\n(.*?)^```", guide, re.MULTILINE | re.DOTALL))
+    promised = re.findall(r"^[^#\n]*curl.*?# (\d{3})", examples, re.MULTILINE | re.DOTALL)
+    assert len(promised) == len(re.findall(r"^curl", examples, re.MULTILINE)) > 6, "each says what it answers"
+
+    env = {"API": f"{product.url}/api/v1", "TOKEN": issue_token(alice, "users:read", "users:write")}
+    done = subprocess.run(
+        ["bash", "-c", CURL_PRINTS_STATUS + examples],
+        cwd=tmp_path,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stderr == ""
+    assert done.stdout.split() == promised
