@@ -17,6 +17,7 @@ from tests.asgi.server import Server, serving
 from tests.fixtures import IssueToken, bearer
 
 ORIGIN = {"origin": "https://app.example.com"}
+ZSTD = b"\x28\xb5\x2f\xfd"
 
 # Other origins
 
@@ -32,11 +33,7 @@ def open_server(migrated: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def test_origin__that_is_allowed__may_send_what_the_api_reads_and_read_what_it_sends(
     open_server: Server, database: str
 ) -> None:
-    asks = {
-        **ORIGIN,
-        "access-control-request-method": "PATCH",
-        "access-control-request-headers": "authorization,if-match",
-    }
+    wanted = {"access-control-request-method": "PATCH", "access-control-request-headers": "authorization,if-match"}
     with open_server.client() as client:
         preflight = client.options("/api/v1/users/1", headers={**ORIGIN, **wanted})
         assert preflight.status_code == 200
@@ -147,9 +144,10 @@ async def test_compression__of_what_is_worth_it__below_the_api_only(
     async def coding_of(path: str, accepted: str) -> str | None:
         answer = await client.get(path, headers={"accept-encoding": accepted})
         assert answer.status_code == 200
-        if path == "/api/v1/users":
-            assert answer.json() == plain.json()
-        return answer.headers.get("content-encoding")
+        coding = answer.headers.get("content-encoding")
+        if path == "/api/v1/users":  # The client does not know zstd, whose frames begin so (RFC 8878, section 3.1.1).
+            assert answer.content.startswith(ZSTD) if coding == "zstd" else answer.json() == plain.json()
+        return coding
 
     plain = await client.get("/api/v1/users", headers={"accept-encoding": "identity"})
     assert len(plain.content) > COMPRESS_FROM_BYTES
