@@ -22,6 +22,8 @@ class FieldError(BaseModel):
     """Where in the body, as a JSON Pointer fragment (RFC 6901, section 6)."""
     parameter: str | None = None
     """Which path, query or header parameter."""
+    line: int | None = None
+    """Where in a file, counted from 1; ``pointer`` then leads into that line's object."""
 
 
 class Problem(BaseModel):
@@ -58,7 +60,7 @@ def problem_response(
     *,
     problem_type: str = "about:blank",
     headers: Mapping[str, str] | None = None,
-    errors: Sequence[Mapping[str, str]] | None = None,
+    errors: Sequence[Mapping[str, Any]] | None = None,
 ) -> Response:
     """A response with a problem as its body; members that say nothing are left out."""
     members = {

@@ -31,6 +31,11 @@ class Principal:
     client_id: str
     scopes: frozenset[str]
 
+    @property
+    def name(self) -> str:
+        """What tells callers apart: rate limits and idempotency keys are per name."""
+        return f"user:{self.user_id}"
+
 
 class KeySource(Protocol):
     """Where the verifier finds an issuer's public keys."""
@@ -169,6 +174,8 @@ class Requires(SecurityBase):
         principal = await request.state["resources"].tokens.verify(token.strip())
         if not self.scopes <= principal.scopes:
             self._forbid(principal)
+        if "rate_limits" in request.scope:
+            await request.scope["rate_limits"].count_principal(principal.name)
         return principal
 
     def _forbid(self, principal: Principal) -> NoReturn:
