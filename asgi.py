@@ -28,6 +28,7 @@ from fastapi_app.app import create_api  # noqa: E402
 from fastapi_app.core.database import database_answers  # noqa: E402
 from fastapi_app.core.errors import root_server_error  # noqa: E402
 from fastapi_app.core.problems import ProblemResponses  # noqa: E402
+from fastapi_app.core.rate_limits import limits_are_counted, rate_limited  # noqa: E402
 from fastapi_app.core.requests import State  # noqa: E402
 from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E402
 from project.config import config  # noqa: E402
@@ -72,16 +73,24 @@ app = Starlette(
         Middleware(ProblemResponses, prefix="/api"),
         Middleware(TrustedHosts, config.trusted_hosts),
         Middleware(RequireLifespan),
-        Middleware(BodyLimit, config.max_body_bytes),
+        Middleware(BodyLimit, config.max_body_bytes, {"/api/v1/users/import": config.max_import_bytes}),
         Middleware(DjangoThread),
         Middleware(Deadline, seconds=config.request_timeout_s),
     ],
     exception_handlers={Exception: root_server_error},
     routes=[
-        mount("/api", api, middleware=[Middleware(CancelOnDisconnect)]),
+        mount("/api", api, middleware=[*rate_limited(config), Middleware(CancelOnDisconnect)]),
         Route("/api", redirect_to_api),
         Route("/healthz", alive),
-        Route("/readyz", readiness(database=database_answers, migrations=migrations_are_applied)),
+        Route(
+            "/readyz",
+            readiness(
+                database=database_answers,
+                migrations=migrations_are_applied,
+                **({"rate_limits": limits_are_counted} if config.redis_url else {}),
+                can_do_without={"rate_limits"},
+            ),
+        ),
         mount("/", serve_django, middleware=[Middleware(DjangoLanes, config)]),
     ],
 )

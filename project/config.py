@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from limits import parse
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -50,6 +51,8 @@ class Config(BaseSettings):
     """PostgreSQL connections of Django's half, per process; one is kept for signing in."""
     api_pool_size: int = Field(default=10, ge=1)
     """PostgreSQL connections of the API's half. The sum of both times the processes is the budget."""
+    redis_url: SecretStr = SecretStr("")
+    """``redis://host:port/0`` for what processes count together (rate limits); empty means each counts for itself."""
     database_wait_s: Seconds = 10.0
     """How long one statement waits for SQLite's write lock, or one request for a pooled connection (then 503)."""
 
@@ -60,6 +63,11 @@ class Config(BaseSettings):
     django_wait_s: Seconds = 10.0
     """How long one waits to begin in Django (then 503)."""
 
+    rate_limit_principal: str = "6000/minute"
+    """Requests of one caller to ``/api``; 0 is no limit."""
+    rate_limit_address: str = "12000/minute"
+    """Requests from one address to ``/api``, whoever calls; 0 is no limit."""
+
     api_audience: str = "tandem-api"
     """The audience (``aud``) that a token must name to be taken by ``/api``."""
 
@@ -67,6 +75,8 @@ class Config(BaseSettings):
     """Time a request has to begin its response (then 504)."""
     max_body_bytes: int = Field(default=5 * 1024 * 1024, ge=0)
     """Largest request body (then 413), for both halves."""
+    max_import_bytes: int = Field(default=10 * 1024 * 1024, ge=0)
+    """Largest file of an import (then 413)."""
     startup_timeout_s: Seconds = 60.0
     """Time all resources together have to open, migrations in development included."""
     shutdown_timeout_s: Seconds = 10.0
@@ -92,6 +102,23 @@ class Config(BaseSettings):
             raise ValueError("give sqlite:///path/to/file or postgresql://user:password@host:port/name")
         if scheme == "sqlite" and (not rest.startswith("/") or rest == "/" or ":memory:" in rest):
             raise ValueError("SQLite needs a file that both layers open: sqlite:///path/to/file")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and urlsplit(value.get_secret_value()).scheme not in {"redis", "rediss"}:
+            raise ValueError("give redis://host:port/0 or rediss://...")
+        return value
+
+    @field_validator("rate_limit_principal", "rate_limit_address")
+    @classmethod
+    def _limit(cls, value: str) -> str:
+        try:
+            if value != "0":
+                parse(value)
+        except ValueError:
+            raise ValueError("give a limit such as 600/minute, or 0 for none") from None
         return value
 
     @model_validator(mode="after")

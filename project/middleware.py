@@ -3,7 +3,7 @@
 import random
 import re
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -71,14 +71,19 @@ class TrustedHosts:
 
 
 class BodyLimit:
-    """Starlette's limit on the size of a body, for the requests that have one."""
+    """Starlette's limit on the size of a body, for the requests that have one; some paths have their own."""
 
-    def __init__(self, app: ASGIApp, max_body_size: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_size: int, own: Mapping[str, int] | None = None) -> None:
         self.app = app
         self._limited = RequestBodyLimitMiddleware(app, max_body_size)
+        self._own = {path: RequestBodyLimitMiddleware(app, size) for path, size in (own or {}).items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._limited if scope["type"] == "http" and may_have_body(scope) else self.app)(scope, receive, send)
+        if scope["type"] != "http" or not may_have_body(scope):
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        await self._own.get(path, self._limited)(scope, receive, send)
 
 
 def may_have_body(scope: Scope) -> bool:

@@ -49,6 +49,19 @@ PROBLEMS: dict[int, dict[str, Any]] = {
 }
 
 
+PROBLEMS[HTTPStatus.TOO_MANY_REQUESTS]["headers"] = {
+    "RateLimit-Policy": {
+        "description": "The limits: at most q requests in w seconds (draft-ietf-httpapi-ratelimit-headers).",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "What is left of each: r requests in the next t seconds.",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
+}
+
+
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """``responses=`` of a route: the problems that it can answer with."""
     return {status.value: PROBLEMS[status.value] for status in statuses}

@@ -10,6 +10,8 @@ from typing import Self
 import httpx2
 
 from fastapi_app.core.database import Database, open_database
+from fastapi_app.core.rate_limits import RateLimiter, limits_of
+from fastapi_app.core.redis import SharedRedis, open_redis
 from fastapi_app.core.security import KeyFile, TokenVerifier
 from project.config import Config, StartupError
 
@@ -26,6 +28,8 @@ class Resources:
     database: Database
     http: httpx2.AsyncClient
     tokens: TokenVerifier
+    redis: SharedRedis | None
+    rate_limiter: RateLimiter
 
 
 class ResourceStack:
@@ -86,8 +90,11 @@ async def open_resources(stack: ResourceStack, config: Config) -> Resources:
     Raises:
         StartupError: one of them does not.
     """
+    redis = await stack.open("Redis", open_redis(config)) if config.redis_url else None
     return Resources(
         database=await stack.open("the database", open_database(config)),
         http=await stack.open("the HTTP client", httpx2.AsyncClient(timeout=HTTP_TIMEOUT_S)),
         tokens=TokenVerifier(issuer=config.base_url, audience=config.api_audience, keys=KeyFile(config.jwks_file)),
+        redis=redis,
+        rate_limiter=RateLimiter(limits_of(config), redis),
     )
