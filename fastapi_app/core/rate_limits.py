@@ -1,16 +1,17 @@
 """Rate limits: so many requests of one caller, and from one address, in each window of time.
 
-The window is fixed by the clock (every minute anew), because counting is then one addition in this process, or one
-round trip to Redis, and its end is known to all: docs/decisions/0007-rate-limits.md.
+The window is fixed by the clock (every minute anew), because counting is then one addition, and its end is known to
+all: docs/decisions/0009-rate-limits.md.
 """
 
+import asyncio
 import ipaddress
+import logging
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
 from typing import Any
 
 from limits import parse
@@ -24,6 +25,8 @@ from fastapi_app.core.problems import problem_response
 from fastapi_app.core.redis import SharedRedis
 from fastapi_app.core.requests import AppRequest
 from project.config import Config
+
+logger = logging.getLogger(__name__)
 
 ADDRESS, PRINCIPAL = "address", "principal"
 
@@ -49,15 +52,7 @@ def limits_of(config: Config) -> dict[str, Limit]:
     return {name: Limit(name, limit.amount, limit.get_expiry()) for name, limit in parsed.items()}
 
 
-class Counter(ABC):
-    """Counts requests."""
-
-    @abstractmethod
-    async def count(self, limit: Limit, whose: str, window: int) -> int | None:
-        """How many there are of one in this window, this one included; None when nobody knows."""
-
-
-class MemoryCounter(Counter):
+class MemoryCounter:
     """Counts in this process. A window's counts go when it ends, so nothing has to be looked for and deleted."""
 
     MOST_COUNTED = 100_000
@@ -66,7 +61,8 @@ class MemoryCounter(Counter):
     def __init__(self) -> None:
         self._windows: dict[str, tuple[int, dict[str, int]]] = {}
 
-    async def count(self, limit: Limit, whose: str, window: int) -> int | None:
+    def count(self, limit: Limit, whose: str, window: int) -> int:
+        """How many there are of one in this window, this one included."""
         current, counts = self._windows.get(limit.name, (-1, {}))
         if current != window:
             counts = {}
@@ -77,69 +73,115 @@ class MemoryCounter(Counter):
         return number
 
 
-class RedisCounter(Counter):
-    """Counts for all processes, in a storage of ``limits``."""
+type _Key = tuple[Limit, str, int]
+"""A limit, whose requests, and in which window."""
+
+
+class SharedCounter(MemoryCounter):
+    """Counts in this process, and tells Redis every ``SHARE_EVERY_S``, which tells what the other processes counted.
+
+    A request never waits for Redis, and while it is dead each process still has its own counts. The price: what the
+    others let through since the last time is not known yet.
+    """
+
+    SHARE_EVERY_S = 0.1
 
     def __init__(self, redis: SharedRedis) -> None:
+        super().__init__()
         self._redis = redis
         pool: Any = redis.client.connection_pool  # It hands its options on to the client, whatever they are.
         self._storage = RedisStorage(
             "async+redis://", implementation="redispy", key_prefix="tandem:limits", connection_pool=pool
         )
+        self._untold: dict[_Key, int] = {}
+        self._told: dict[_Key, int] = {}
+        self._of_others: dict[_Key, int] = {}
 
-    async def count(self, limit: Limit, whose: str, window: int) -> int | None:
-        key = f"{limit.name}:{whose}:{window}"
-        return await self._redis.ask(lambda: self._storage.incr(key, limit.window_s))
+    def count(self, limit: Limit, whose: str, window: int) -> int:
+        key = (limit, whose, window)
+        self._untold[key] = self._untold.get(key, 0) + 1
+        return super().count(limit, whose, window) + self._of_others.get(key, 0)
+
+    async def share_for_ever(self) -> None:
+        """Tell and be told, again and again."""
+        while True:
+            await asyncio.sleep(self.SHARE_EVERY_S)
+            try:
+                await self.share()
+            except Exception:
+                logger.exception("cannot share the counts of rate limits")
+
+    async def share(self) -> None:
+        """Tell what was counted since the last time, and be told of the others."""
+        now, untold = int(time.time()), self._untold
+        self._untold = {}
+        for key, number in untold.items():
+            limit, whose, window = key
+            if window == now // limit.window_s and not await self._tell(key, f"{limit.name}:{whose}:{window}", number):
+                self._untold[key] = self._untold.get(key, 0) + number
+        for known in (self._told, self._of_others):
+            for key in [key for key in known if key[2] != now // key[0].window_s]:
+                del known[key]
+
+    async def _tell(self, key: _Key, name: str, number: int) -> bool:
+        total = await self._redis.ask(lambda: self._storage.incr(name, key[0].window_s, number))
+        if total is None:
+            return False
+        self._told[key] = self._told.get(key, 0) + number
+        self._of_others[key] = total - self._told[key]
+        return True
 
 
 class RateLimiter:
-    """The limits, and how much of them is used."""
+    """The limits, and what counts."""
 
-    def __init__(self, limits: dict[str, Limit], redis: SharedRedis | None) -> None:
-        self.limits = limits
+    def __init__(self, limits: dict[str, Limit], counter: MemoryCounter) -> None:
+        self.address, self.principal = limits.get(ADDRESS), limits.get(PRINCIPAL)
         self.policy = ", ".join(limit.policy for limit in limits.values()).encode()
-        self._counter: Counter = MemoryCounter() if redis is None else RedisCounter(redis)
+        self.counter = counter
 
-    async def use(self, limit: Limit, whose: str) -> tuple[int, int]:
-        """How many more requests there may be, below zero when this is one too many, and until when, in seconds."""
-        now = time.time()
-        window, passed = divmod(now, limit.window_s)
-        count = await self._counter.count(limit, whose, int(window))
-        return limit.amount - (count or 0), ceil(limit.window_s - passed)
+
+@asynccontextmanager
+async def share_counts(config: Config, redis: SharedRedis) -> AsyncIterator[RateLimiter]:
+    """The limits that are configured, counted together with the other processes."""
+    counter = SharedCounter(redis)
+    sharing = asyncio.create_task(counter.share_for_ever())
+    try:
+        yield RateLimiter(limits_of(config), counter)
+    finally:
+        sharing.cancel()
+        await asyncio.gather(sharing, return_exceptions=True)
 
 
 class Usage:
     """What one request uses of the limits; found in its scope as ``rate_limits``."""
 
+    __slots__ = ("_limiter", "_used")
+
     def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
-        self._used: dict[str, str] = {}
+        self._used: dict[str, bytes] = {}
 
-    async def count(self, name: str, whose: str) -> None:
-        """Count the request, once, against the limit of this name, if there is one.
+    def count_principal(self, name: str) -> None:
+        """Count the request, once, against its principal's limit. Raises TooManyRequests: it is one too many."""
+        limit = self._limiter.principal
+        if limit is not None and PRINCIPAL not in self._used:
+            self.count(limit, name)
 
-        Raises:
-            TooManyRequests: it is one too many.
-        """
-        limit = self._limiter.limits.get(name)
-        if limit is None or name in self._used:
-            return
-        left, reset_s = await self._limiter.use(limit, whose)
-        self._used[name] = f'"{name}";r={max(left, 0)};t={reset_s}'
+    def count(self, limit: Limit, whose: str) -> None:
+        """Count the request against a limit. Raises TooManyRequests: it is one too many."""
+        now = int(time.time())
+        window, passed = divmod(now, limit.window_s)
+        left = limit.amount - self._limiter.counter.count(limit, whose, window)
+        reset_s = limit.window_s - passed
+        self._used[limit.name] = b'"%s";r=%d;t=%d' % (limit.name.encode(), max(left, 0), reset_s)
         if left < 0:
-            raise TooManyRequests(name, reset_s)
+            raise TooManyRequests(limit.name, reset_s)
 
-    async def count_principal(self, name: str) -> None:
-        """Count the request against its principal's limit. Raises TooManyRequests."""
-        await self.count(PRINCIPAL, name)
-
-    @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers)."""
-        return (
-            (b"ratelimit-policy", self._limiter.policy),
-            (b"ratelimit", ", ".join(self._used.values()).encode()),
-        )
+    def add_headers(self, message: Message) -> Message:
+        """A response's start with ``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers)."""
+        policy, used = (b"ratelimit-policy", self._limiter.policy), (b"ratelimit", b", ".join(self._used.values()))
+        return {**message, "headers": [*message["headers"], policy, used]}
 
 
 class RateLimits:
@@ -152,16 +194,17 @@ class RateLimits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope["rate_limits"] = usage = Usage(scope["state"]["resources"].rate_limiter)
+        limiter: RateLimiter = scope["state"]["resources"].rate_limiter
+        scope["rate_limits"] = usage = Usage(limiter)
 
         async def send_with_usage(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *usage.headers]}
+                message = usage.add_headers(message)
             await send(message)
 
         try:
-            if (client := scope.get("client")) is not None:
-                await usage.count(ADDRESS, network(client[0]))
+            if limiter.address is not None and scope["client"] is not None:
+                usage.count(limiter.address, network(scope["client"][0]))
         except TooManyRequests as error:
             response = problem_response(error.status, str(error), headers=error.headers)
             await response(scope, receive, send_with_usage)
@@ -186,7 +229,7 @@ def network(host: str) -> str:
 
 
 async def limits_are_counted(request: Request) -> None:
-    """Readiness: Redis answers, where there is one. Raises Unavailable: without it requests pass uncounted."""
+    """Readiness: Redis answers, where there is one. Raises Unavailable: without it each process counts alone."""
     redis = AppRequest(request.scope).state["resources"].redis
-    if redis is not None and await redis.ask(redis.client.ping) is None:
+    if redis is not None and not await redis.answers():
         raise Unavailable("Redis does not answer")

@@ -13,10 +13,10 @@ from project.config import Config
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 0.25
-"""For a connection, and for an answer: what a request may lose to a Redis that hangs."""
+"""For a connection, and for an answer."""
 MOST_CONNECTIONS = 16
 RETRY_AFTER_S = 1.0
-"""Of an outage, in which one request tries Redis in vain; the others do not wait for it."""
+"""In an outage Redis is asked no more often, whoever asks."""
 
 
 class SharedRedis:
@@ -43,11 +43,15 @@ class SharedRedis:
             logger.info("Redis answers again")
         return answer
 
+    async def answers(self) -> bool:
+        """Whether it does, just now."""
+        return await self.ask(lambda: self.client.execute_command("PING")) is not None
+
     def _note_down(self, error: Exception) -> None:
         self._try_again_at = time.monotonic() + RETRY_AFTER_S
         if not self._is_down:
             self._is_down = True
-            logger.warning("Redis does not answer, nothing is limited until it does: %s", error)
+            logger.warning("Redis does not answer, each process does without it until it does: %s", error)
 
 
 @asynccontextmanager
@@ -63,7 +67,7 @@ async def open_redis(config: Config) -> AsyncIterator[SharedRedis]:
     client = Redis(connection_pool=pool)
     shared = SharedRedis(client)
     try:
-        await shared.ask(client.ping)
+        await shared.answers()
         yield shared
     finally:
         await client.aclose()

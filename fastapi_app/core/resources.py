@@ -10,7 +10,7 @@ from typing import Self
 import httpx2
 
 from fastapi_app.core.database import Database, open_database
-from fastapi_app.core.rate_limits import RateLimiter, limits_of
+from fastapi_app.core.rate_limits import MemoryCounter, RateLimiter, limits_of, share_counts
 from fastapi_app.core.redis import SharedRedis, open_redis
 from fastapi_app.core.security import KeyFile, TokenVerifier
 from project.config import Config, StartupError
@@ -96,5 +96,7 @@ async def open_resources(stack: ResourceStack, config: Config) -> Resources:
         http=await stack.open("the HTTP client", httpx2.AsyncClient(timeout=HTTP_TIMEOUT_S)),
         tokens=TokenVerifier(issuer=config.base_url, audience=config.api_audience, keys=KeyFile(config.jwks_file)),
         redis=redis,
-        rate_limiter=RateLimiter(limits_of(config), redis),
+        rate_limiter=RateLimiter(limits_of(config), MemoryCounter())
+        if redis is None
+        else await stack.open("the rate limiter", share_counts(config, redis)),
     )

@@ -175,7 +175,7 @@ class Requires(SecurityBase):
         if not self.scopes <= principal.scopes:
             self._forbid(principal)
         if "rate_limits" in request.scope:
-            await request.scope["rate_limits"].count_principal(principal.name)
+            request.scope["rate_limits"].count_principal(principal.name)
         return principal
 
     def _forbid(self, principal: Principal) -> NoReturn:
