@@ -9,7 +9,8 @@ from typing import Annotated, Any, Self
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fastapi_app.core.errors import InvalidParameter
 from fastapi_app.core.statements import Row
@@ -41,7 +42,7 @@ class Page[T](BaseModel):
 class PageQuery(BaseModel):
     """Which page is asked for. A resource's query adds its filters and its sort; what is not declared is refused."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: Annotated[int, Field(ge=1, le=MAXIMUM_LIMIT, description="Most items to return.")] = DEFAULT_LIMIT
     cursor: Annotated[
@@ -62,6 +63,45 @@ class PageQuery(BaseModel):
         """Which list this is a page of: its query, but for how much of it is asked for."""
         asked = self.model_dump_json(exclude={"limit", "cursor"}, exclude_defaults=True)
         return f"{type(self).__name__}{asked}"
+
+
+class QueryOf[Q: PageQuery]:
+    """A dependency: the query that is asked for, of one kind.
+
+    FastAPI's own reading of a query model costs a quarter of what a page does; this costs nothing without parameters.
+
+    Raises:
+        RequestValidationError: a parameter is unknown, or its value is not valid.
+    """
+
+    def __init__(self, kind: type[Q]) -> None:
+        self._kind = kind
+        self._without_parameters = kind()
+
+    async def __call__(self, request: Request) -> Q:
+        written = request.scope["query_string"]
+        if not written:
+            return self._without_parameters
+        try:
+            return self._kind.model_validate_strings(dict(parse_qsl(written.decode("latin-1"), keep_blank_values=True)))
+        except ValidationError as error:
+            faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors(include_url=False)]
+            raise RequestValidationError(faults) from error
+
+    @property
+    def documented(self) -> dict[str, Any]:
+        """``openapi_extra`` of the route."""
+        schema = self._kind.model_json_schema()
+        return {"parameters": [_parameter(name, said, schema) for name, said in schema["properties"].items()]}
+
+
+def _parameter(name: str, said: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    # What may be null is what may be left out: a query has no null.
+    (kind, *_) = [one for one in said.get("anyOf", [said]) if one != {"type": "null"}]
+    if "$ref" in kind:
+        kind = schema["$defs"][kind["$ref"].rpartition("/")[2]]
+    shown = {key: value for key, value in kind.items() if key not in {"title", "description"}}
+    return {"name": name, "in": "query", "required": False, "description": said["description"], "schema": shown}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class SharedRedis:
 
     async def answers(self) -> bool:
         """Whether it does, just now."""
-        return await self.ask(lambda: self.client.execute_command("PING")) is not None
+        return await self.ask(lambda: self.client.execute_command("PING")) is not None  # type: ignore[no-untyped-call]
 
     def _note_down(self, error: Exception) -> None:
         self._try_again_at = time.monotonic() + RETRY_AFTER_S

@@ -7,7 +7,7 @@ from fastapi import Depends, Path, Query, Request
 
 from fastapi_app.core.entity_tags import EntityTags, IfMatch
 from fastapi_app.core.idempotency import executor
-from fastapi_app.core.pagination import MAXIMUM_ID
+from fastapi_app.core.pagination import MAXIMUM_ID, QueryOf
 from fastapi_app.core.requests import AppRequest
 from fastapi_app.core.rows import Faults, Format, Lined, format_of_body, format_to_send, read_rows
 from fastapi_app.core.security import Requires
@@ -15,7 +15,9 @@ from fastapi_app.users.schemas import UserCreate, UserOut, UserQuery
 from fastapi_app.users.service import MAXIMUM_IMPORT_ROWS, UserService
 
 UserId = Annotated[int, Path(ge=1, le=MAXIMUM_ID)]
-WhichUsers = Annotated[UserQuery, Query()]
+
+which_users = QueryOf(UserQuery)
+WhichUsers = Annotated[UserQuery, Depends(which_users)]
 
 may_read_users = Requires("users:read")
 """Demands a caller who may read users."""

@@ -23,6 +23,7 @@ from fastapi_app.users.dependencies import (
     may_read_users,
     may_write_users,
     tags,
+    which_users,
 )
 from fastapi_app.users.schemas import ImportOut, UserCreate, UserOut, UserUpdate
 
@@ -54,6 +55,7 @@ async def create_user(new: UserCreate, users: Users, request: Request, response:
     response_model=Page[UserOut],
     dependencies=[Depends(may_read_users)],
     responses={200: {"headers": LINK_HEADER}},
+    openapi_extra=which_users.documented,
 )
 async def list_users(query: WhichUsers, users: Users, request: Request, response: Response) -> PageOf:
     """List users, a page at a time.
