@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx2
 import pytest
@@ -99,3 +99,28 @@ async def client(database: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+@pytest_asyncio.fixture
+async def reader(client: httpx2.AsyncClient, alice: User, issue_token: IssueToken) -> httpx2.AsyncClient:
+    """Alice's client, who may read users only."""
+    client.headers.update(bearer(issue_token(alice, "users:read")))
+    return client
+
+
+@pytest_asyncio.fixture
+async def writer(client: httpx2.AsyncClient, alice: User, issue_token: IssueToken) -> httpx2.AsyncClient:
+    """Alice's client, who may read and write users."""
+    client.headers.update(bearer(issue_token(alice, "users:read", "users:write")))
+    return client
+
+
+def assert_problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
+    """The problem that an error response carries, which says what its status line says."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    return problem

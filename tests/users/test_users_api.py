@@ -1,43 +1,16 @@
 """The users' routes through the whole app: what each answers to whom."""
 
 import json
-from typing import Any
 
 import httpx2
 import pytest
-import pytest_asyncio
 
 from project.accounts.models import User
-from tests.fixtures import IssueToken, bearer
+from tests.fixtures import IssueToken, assert_problem, bearer
 
 pytestmark = pytest.mark.asyncio
 
 BIGINT_MAX = 2**63 - 1
-
-
-@pytest_asyncio.fixture
-async def reader(client: httpx2.AsyncClient, alice: User, issue_token: IssueToken) -> httpx2.AsyncClient:
-    """Alice's client, who may read users only."""
-    client.headers.update(bearer(issue_token(alice, "users:read")))
-    return client
-
-
-@pytest_asyncio.fixture
-async def writer(client: httpx2.AsyncClient, alice: User, issue_token: IssueToken) -> httpx2.AsyncClient:
-    """Alice's client, who may read and write users."""
-    client.headers.update(bearer(issue_token(alice, "users:read", "users:write")))
-    return client
-
-
-def assert_problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
-    """The problem that an error response carries, which says what its status line says."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem: dict[str, Any] = answer.json()
-    assert problem["status"] == status
-    assert problem["title"]
-    assert problem["request_id"] == answer.headers["x-request-id"]
-    return problem
 
 
 # Create
