@@ -19,6 +19,7 @@ from django.test import override_settings
 from asgi import app
 from project.accounts.models import User
 from project.config import config
+from project.idempotency.models import KeptAnswer
 from project.identity.tokens import issue_access_token
 from tests.postgresql import SERVER_FAULT, SERVER_URL, database_on
 
@@ -49,7 +50,7 @@ def migrated(request: pytest.FixtureRequest) -> None:
 def database(migrated: None) -> Iterator[str]:
     """The address of a migrated database, empty again after the test."""
     yield config.database
-    for model in (LogEntry, Session, Group, User):
+    for model in (LogEntry, Session, Group, KeptAnswer, User):
         model._default_manager.all().delete()
     connections.close_all()
 
