@@ -1,7 +1,7 @@
 """Rate limits: so many requests of one caller, and from one address, in each window of time.
 
 The window is fixed by the clock (every minute anew), because counting is then one addition, and its end is known to
-all: docs/decisions/0009-rate-limits.md.
+all: docs/decisions/0023-rate-limits.md.
 """
 
 import asyncio

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import psycopg
@@ -18,6 +20,7 @@ from project.accounts.models import User
 from project.config import config
 from tests.asgi.server import Server, serving
 from tests.fixtures import IssueToken, assert_problem, bearer
+from tests.postgresql import SERVER_URL
 
 JSONL, CSV = {"content-type": "application/jsonl"}, {"content-type": "text/csv; charset=utf-8"}
 MANY = 100_000
@@ -296,12 +299,11 @@ def test_export__database_goes_away_half_way__is_cut_off_and_not_ended(
     many: None, alice: User, issue_token: IssueToken, database: str, tmp_path: Path
 ) -> None:
     headers = bearer(issue_token(alice, "users:read"))
-    name = database.rpartition("/")[2].partition("?")[0]
-    server_wide = database.replace(f"/{name}", "/postgres", 1)
+    name = urlsplit(database).path.removeprefix("/")
 
     def let_in(allow: bool) -> None:
         connection.close()
-        with psycopg.connect(server_wide, autocommit=True) as admin:
+        with psycopg.connect(os.environ[SERVER_URL], autocommit=True) as admin:
             admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {allow}')
             if not allow:
                 admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
