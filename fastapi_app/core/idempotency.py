@@ -17,13 +17,13 @@ from typing import Any
 
 from fastapi import Depends, Request, Response
 from fastapi.params import Depends as Dependency
-from fastapi.routing import APIRoute
 from sqlalchemy import Boolean, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from fastapi_app.core.database import Database, Executor, Transaction
+from fastapi_app.core.direct import DirectRoute
 from fastapi_app.core.errors import InFlight, InvalidParameter, KeyReused
 from fastapi_app.core.problems import responses
 from fastapi_app.core.requests import AppRequest
@@ -115,7 +115,7 @@ def executor(request: AppRequest) -> Executor:
     return request.state["resources"].database if attempt is None else attempt.executor
 
 
-class IdempotentRoute(APIRoute):
+class IdempotentRoute(DirectRoute):
     """A route that, when it is a POST, honours ``Idempotency-Key``."""
 
     def __init__(
@@ -134,6 +134,9 @@ class IdempotentRoute(APIRoute):
                 **(options.get("responses") or {}),
             }
         super().__init__(path, endpoint, dependencies=dependencies, **options)
+
+    def _is_plain(self) -> bool:
+        return "POST" not in (self.methods or ()) and super()._is_plain()
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()

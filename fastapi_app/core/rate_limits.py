@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -197,10 +197,8 @@ class RateLimits:
         limiter: RateLimiter = scope["state"]["resources"].rate_limiter
         scope["rate_limits"] = usage = Usage(limiter)
 
-        async def send_with_usage(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = usage.add_headers(message)
-            await send(message)
+        def send_with_usage(message: Message) -> Awaitable[None]:
+            return send(usage.add_headers(message) if message["type"] == "http.response.start" else message)
 
         try:
             if limiter.address is not None and scope["client"] is not None:
