@@ -27,6 +27,10 @@ type Algorithm = Literal[
 """What may sign a token (RFC 7518, RFC 9864): never a secret that both sides share, never nothing."""
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+API_KEY_PREFIX = "tdm_"
+"""How every API key begins, so that secret scanners and people see what it is."""
+API_DOCS_CLIENT_ID = "api-docs"
+"""The public OAuth client that the Authorize button of /api/docs logs in as."""
 
 
 class StartupError(RuntimeError):
@@ -83,12 +87,16 @@ class TrustedIssuer(BaseModel):
         return value
 
 
+def is_loopback(address: str) -> bool:
+    """Whether an address leads to this very machine by plain HTTP (RFC 8252, section 7.3)."""
+    parts = urlsplit(address)
+    return parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
+
+
 def is_safe_address(address: str) -> bool:
     """Whether nobody on the way can change what is fetched there."""
     parts = urlsplit(address)
-    return bool(parts.hostname) and (
-        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS)
-    )
+    return bool(parts.hostname) and (parts.scheme == "https" or is_loopback(address))
 
 
 class Config(BaseSettings):

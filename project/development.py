@@ -6,11 +6,10 @@ from django.contrib.auth import get_user_model
 from filelock import FileLock, Timeout
 
 from project.clients.models import Client
-from project.config import Config
+from project.config import API_DOCS_CLIENT_ID, Config
 from project.scopes import SCOPES
 
 ADMINISTRATOR_EMAIL = "admin@example.com"
-API_DOCS_CLIENT_ID = "api-docs"
 
 # Held until the process ends, so that of several workers of one server only the first prints the block.
 _announcers: list[FileLock] = []
@@ -47,14 +46,15 @@ def create_administrator() -> str | None:
 
 def register_api_docs(config: Config) -> None:
     """Let the Authorize button of /api/docs log in: a public client, where it is missing or the address has changed."""
+    redirect_uris = f"{config.base_url}/api/docs/oauth2-redirect"
     Client.objects.update_or_create(
         client_id=API_DOCS_CLIENT_ID,
-        defaults={"redirect_uris": f"{config.base_url}/api/docs/oauth2-redirect"},
+        defaults={"redirect_uris": redirect_uris},
         create_defaults={
             "name": "API docs",
             "client_type": Client.CLIENT_PUBLIC,
             "authorization_grant_type": Client.GRANT_AUTHORIZATION_CODE,
-            "redirect_uris": f"{config.base_url}/api/docs/oauth2-redirect",
+            "redirect_uris": redirect_uris,
             "allowed_scopes": " ".join(["openid", "profile", "email", *SCOPES]),
         },
     )

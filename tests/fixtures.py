@@ -1,10 +1,9 @@
 """The tests' world, once the environment is set: a database, people in it, tokens, the app on its lifespan."""
 
-import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ from asgi import app
 from project.accounts.models import User
 from project.clients.models import Client
 from project.config import config
+from project.identity.api_keys import keep, new_key
 from project.identity.limits import limiter
 from project.identity.models import ApiKey, RevocationEvent
 from project.identity.tokens import issue_access_token
@@ -100,30 +100,28 @@ class IssueToken(Protocol):
 def issue_token() -> IssueToken:
     """Signs tokens as ``manage.py issue_token`` does, whether or not their user holds the scopes."""
 
-    def sign(user: User, scopes: tuple[str, ...], ttl_s: int) -> str:
-        try:
-            return issue_access_token(user, scopes, ttl_s=ttl_s, client_id="tests", config=config)
-        finally:
-            connections.close_all()
-
     def issue(user: User, *scopes: str, ttl_s: int = 300) -> str:
-        with ThreadPoolExecutor(1) as thread:  # The signing key is in the database, and the test may be a coroutine.
-            return thread.submit(sign, user, scopes, ttl_s).result()
+        return in_thread(issue_access_token, user, scopes, ttl_s=ttl_s, client_id="tests")
 
     return issue
 
 
 def sign(claims: Mapping[str, Any], typ: str = "at+jwt") -> str:
     """A token with the service's own signature, whatever it says."""
-    with ThreadPoolExecutor(1) as thread:  # Its keys are in the database, and a test may run in an event loop.
-        return thread.submit(_sign, {**claims}, typ).result()
+    return in_thread(sign_as_issuer, {**claims}, typ)
 
 
-def _sign(claims: dict[str, Any], typ: str) -> str:
-    try:
-        return sign_as_issuer(claims, typ)
-    finally:
-        connections.close_all()
+def in_thread[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what needs Django's database, as signing does, from a test that may be a coroutine."""
+
+    def call() -> T:
+        try:
+            return function(*args, **kwargs)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call).result()
 
 
 def machine_token(*scopes: str, client_id: str = "a-machine") -> str:
@@ -145,23 +143,15 @@ def machine_token(*scopes: str, client_id: str = "a-machine") -> str:
 
 def make_api_key(owner: User, *scopes: str, **fields: Any) -> str:
     """A key as the admin makes it: what is shown once; only its hash is in the database."""
-    key = f"tdm_{secrets.token_urlsafe(32)}"
-    hashed = hashlib.sha256(key.encode()).hexdigest()
-    ApiKey.objects.create(name="a script", prefix=key[:12], hash=hashed, owner=owner, scopes=" ".join(scopes), **fields)
+    key = new_key()
+    keep(ApiKey(name="a script", owner=owner, scopes=" ".join(scopes), **fields), key)
     return key
-
-
-def grant(user: User, *permissions: str) -> None:
-    """Give permissions, such as ``accounts.view_user``."""
-    for permission in permissions:
-        app, name = permission.split(".")
-        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=name))
 
 
 def give(holder: User | Group, *permissions: str) -> None:
     """Let a user or a group hold these permissions, such as ``view_user``."""
     held = holder.user_permissions if isinstance(holder, User) else holder.permissions
-    held.add(*Permission.objects.filter(codename__in=permissions))
+    held.add(*(Permission.objects.get(codename=permission) for permission in permissions))
 
 
 @pytest_asyncio.fixture

@@ -5,10 +5,11 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from sqlalchemy import bindparam, update
 
+from fastapi_app.core.background import running
 from fastapi_app.core.credentials import Credential, Principal, refuse
 from fastapi_app.core.database import Database
 from fastapi_app.core.permissions import held_scopes, with_permissions
@@ -19,7 +20,6 @@ from fastapi_app.core.types import UtcDateTime, now
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "tdm_"
 MAXIMUM_KEY_LENGTH = 200
 """Characters; several times what a key has."""
 BELIEVED_S = 2.0
@@ -95,11 +95,8 @@ class ApiKeys:
 async def open_api_keys(database: Database) -> AsyncIterator[ApiKeys]:
     """The keys; what was used is noted once a minute, and at the end."""
     keys = ApiKeys(database)
-    noting = asyncio.create_task(keys.keep_noting(), name="API keys")
     try:
-        yield keys
+        async with running(keys.keep_noting(), name="API keys"):
+            yield keys
     finally:
-        noting.cancel()
-        with suppress(asyncio.CancelledError):
-            await noting
         await keys.note_uses()

@@ -14,14 +14,12 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from fastapi_app.core.problems import Problem
 from fastapi_app.core.security import Requires
-from project.config import config
+from project.config import API_DOCS_CLIENT_ID, config
 from project.scopes import SCOPES
 
 SWAGGER_UI = "/static/drf_spectacular_sidecar/swagger-ui-dist"
 OAUTH2_REDIRECT_PATH = "/docs/oauth2-redirect"
 """Below the API, where the issuer sends the browser back to."""
-DOCS_CLIENT = "api-docs"
-"""The public OAuth client that the Authorize button of ``docs`` logs in as."""
 
 SAME_ORIGIN = {"Cross-Origin-Opener-Policy": "same-origin"}
 """As Django's log-in page has it: the window in which people log in reaches back to the page that opened it only while
@@ -96,7 +94,7 @@ def add_docs(api: FastAPI) -> None:
             swagger_favicon_url=f"{site}{SWAGGER_UI}/favicon-32x32.png",
             oauth2_redirect_url=f"{request.scope['root_path']}{OAUTH2_REDIRECT_PATH}",
             init_oauth={
-                "clientId": DOCS_CLIENT,
+                "clientId": API_DOCS_CLIENT_ID,
                 "usePkceWithAuthorizationCodeGrant": True,
                 "scopes": " ".join(SCOPES),
             },

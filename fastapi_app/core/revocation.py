@@ -11,12 +11,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select
 from starlette.requests import Request
 
+from fastapi_app.core.background import running
 from fastapi_app.core.database import Database
 from fastapi_app.core.requests import AppRequest
 from fastapi_app.core.statements import Row, Statement
@@ -163,13 +164,8 @@ async def open_revocations(database: Database, *, remember_s: float) -> AsyncIte
     """A view that has been read once, and is kept up to date. Raises what ``RevocationView.poll`` raises."""
     view = RevocationView(database, remember_s=remember_s)
     await view.poll()
-    polling = asyncio.create_task(view.keep_polling(), name="revocations")
-    try:
+    async with running(view.keep_polling(), name="revocations"):
         yield view
-    finally:
-        polling.cancel()
-        with suppress(asyncio.CancelledError):
-            await polling
 
 
 async def revocations_are_fresh(request: Request) -> None:

@@ -11,7 +11,7 @@ import httpx2
 from fastapi import Depends
 from starlette.types import ASGIApp
 
-from fastapi_app.core.api_keys import PREFIX, ApiKeys, open_api_keys
+from fastapi_app.core.api_keys import ApiKeys, open_api_keys
 from fastapi_app.core.credentials import Credential, Principal, refuse
 from fastapi_app.core.database import Database
 from fastapi_app.core.errors import Forbidden, Unauthenticated, Unavailable
@@ -20,7 +20,7 @@ from fastapi_app.core.jwks import IssuerKeys
 from fastapi_app.core.requests import AppRequest
 from fastapi_app.core.revocation import RevocationView
 from fastapi_app.core.tokens import Issuer, OwnSubjects, SignedBy, TokenVerifier
-from project.config import Config, TrustedIssuer
+from project.config import API_KEY_PREFIX, Config, TrustedIssuer
 
 READS = frozenset({HTTPMethod.GET, HTTPMethod.HEAD, HTTPMethod.OPTIONS})
 
@@ -67,7 +67,7 @@ class Authenticator:
         return known.credential.principal
 
     async def _verify(self, shown: str) -> _Known:
-        if shown.startswith(PREFIX):
+        if shown.startswith(API_KEY_PREFIX):
             return _Known(await self._api_keys.verify(shown), None)
         return _Known(*await self._tokens.verify(shown))
 

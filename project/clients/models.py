@@ -7,18 +7,14 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from oauth2_provider.models import AbstractApplication
 
+from project.config import is_loopback
+
 GRANT_TYPES = {
     AbstractApplication.GRANT_AUTHORIZATION_CODE: "People log in (authorization code with PKCE)",
     AbstractApplication.GRANT_DEVICE_CODE: "People log in on a second device (device code)",
     AbstractApplication.GRANT_CLIENT_CREDENTIALS: "No people: it acts for itself (client credentials)",
 }
 """No implicit grant and no password grant (RFC 9700, sections 2.1.2 and 2.4)."""
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-
-
-def is_loopback(uri: str) -> bool:
-    """Whether an address leads to this very machine by plain HTTP (RFC 8252, section 7.3)."""
-    return urlsplit(uri).scheme == "http" and urlsplit(uri).hostname in LOOPBACK
 
 
 class ClientManager(models.Manager["Client"]):

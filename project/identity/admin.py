@@ -35,8 +35,8 @@ class RevocableAdmin(ReadOnlyAdmin):
         return super(ReadOnlyAdmin, self).has_delete_permission(request, obj)
 
     def end(self, row: Any) -> None:
-        """End what ``row`` stands for."""
-        raise NotImplementedError
+        """End what ``row`` stands for: with the row itself, where no token has come from it yet."""
+        type(row).objects.filter(pk=row.pk).delete()
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.end(obj)
@@ -95,9 +95,6 @@ class GrantAdmin(RevocableAdmin):
     def masked_code(self, row: Any) -> str:
         return str(mask_credential(row.code))
 
-    def end(self, row: Any) -> None:
-        type(row).objects.filter(pk=row.pk).delete()
-
 
 class IdTokenAdmin(ReadOnlyAdmin):
     """Nothing to look at: an ID token proves itself, and none is kept."""
@@ -117,9 +114,6 @@ class DeviceGrantAdmin(RevocableAdmin):
     list_filter = ("status",)
     search_fields = ("client_id", "user__email")
     fields = ("client_id", "user", "status", "scope", "interval", "last_checked", "expires")
-
-    def end(self, row: Any) -> None:
-        type(row).objects.filter(pk=row.pk).delete()
 
 
 @admin.register(SigningKey)

@@ -3,18 +3,17 @@
 import hashlib
 import secrets
 
+from project.config import API_KEY_PREFIX
 from project.identity.models import ApiKey
 
-MARK = "tdm_"
-"""How every key begins, so that secret scanners and people see what it is."""
 RANDOM_BYTES = 32
-SHOWN_LENGTH = len(MARK) + 6
+SHOWN_LENGTH = len(API_KEY_PREFIX) + 6
 """Characters of a key that are kept to tell it from others; what is left has more than 200 random bits."""
 
 
 def new_key() -> str:
     """A key that nobody has seen yet."""
-    return MARK + secrets.token_urlsafe(RANDOM_BYTES)
+    return API_KEY_PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
 
 
 def hash_of(key: str) -> str:

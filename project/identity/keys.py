@@ -20,7 +20,7 @@ from django.utils import timezone
 from joserfc.jwk import ECKey, Key, RSAKey
 
 from project.config import config
-from project.identity.lifetimes import JWKS_TTL_S, LONGEST_TOKEN_TTL_S
+from project.identity.lifetimes import JWKS_TTL_S
 from project.identity.models import SigningKey
 
 RSA_BITS = 2048
@@ -67,7 +67,7 @@ def rotate(algorithm: str | None = None, *, compromised: bool = False) -> Signin
         if compromised or latest is None:
             return _make(algorithm, now)
         signs_from = now + timedelta(seconds=JWKS_TTL_S)
-        over = signs_from + timedelta(seconds=LONGEST_TOKEN_TTL_S)
+        over = signs_from + timedelta(seconds=config.max_token_ttl_s)
         _not_retired(now).filter(Q(retires_at=None) | Q(retires_at__gt=over)).update(retires_at=over)
         _encrypt_anew()
         return _make(algorithm, signs_from)

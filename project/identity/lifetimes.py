@@ -1,13 +1,9 @@
 """How long what the issuer makes is good, in seconds."""
 
-from project.config import config
-
 ACCESS_TOKEN_TTL_S = 5 * 60
 """Short, because the API verifies without asking."""
 ID_TOKEN_TTL_S = 5 * 60
 """A client looks at it once, when it receives it."""
-LONGEST_TOKEN_TTL_S = config.max_token_ttl_s
-"""What ``issue_token --ttl`` takes at most; a key that signs no more is published for as long."""
 REFRESH_TOKEN_TTL_S = 14 * 24 * 60 * 60
 """Without a refresh; each refresh starts it anew."""
 REFRESH_GRACE_S = 10

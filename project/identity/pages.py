@@ -138,9 +138,8 @@ class DeviceView(LoginRequiredMixin, Endpoint):
         code = as_issued(typed)
         decision = request.POST.get("decision")
         with transaction.atomic():
-            grant = (
-                DeviceGrant.objects.select_for_update().filter(user_code=code, status="authorization-pending").first()
-            )
+            pending = DeviceGrant.objects.filter(user_code=code, status=DeviceGrant.AUTHORIZATION_PENDING)
+            grant = pending.select_for_update().first()
             client = Client.objects.filter(client_id=grant.client_id, is_active=True).first() if grant else None
             if grant is None or client is None or grant.expires <= timezone.now():
                 return self._ask_for_code(request, typed, "This code is not known, or has expired. Look at it again.")

@@ -38,7 +38,7 @@ def has_ended(family: uuid.UUID | str) -> bool:
     return RevocationEvent.objects.filter(kind=Kind.FAMILY, subject=str(family)).exists()
 
 
-def end_user(user: User, *, reason: str = "") -> None:
+def end_user(user: User) -> None:
     """End everything that acts for ``user``: access tokens, refresh tokens, and codes that wait to be exchanged."""
     with transaction.atomic():
         User.objects.filter(pk=user.pk).update(token_version=F("token_version") + 1)

@@ -14,23 +14,24 @@ from joserfc.jwk import import_key
 from oauthlib.common import Request as OAuthRequest
 
 from project.accounts.models import User
-from project.config import Config, config
+from project.config import config
 from project.identity.keys import public_jwk, signing_key
 from project.identity.lifetimes import ACCESS_TOKEN_TTL_S
-from project.identity.models import RevocationEvent
+from project.identity.models import RevocationEvent, SigningKey
+from project.identity.revocation import has_ended
 from project.identity.scopes import held_by
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105  A media type (RFC 9068, section 2.1), not a secret.
 ID_TOKEN_TYPE = "JWT"  # noqa: S105
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
-ALGORITHMS = ["RS256", "ES256"]
+ALGORITHMS = SigningKey.Algorithm.values
 
 is_scope = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+", re.ASCII).fullmatch
 """Whether a text is a scope-token of RFC 6749, section 3.3."""
 
 
-def issue_access_token(  # noqa: PLR0913  By name, each of them a claim.
-    user: User, scopes: Iterable[str], *, ttl_s: int, client_id: str, config: Config, family: uuid.UUID | None = None
+def issue_access_token(
+    user: User, scopes: Iterable[str], *, ttl_s: int, client_id: str, family: uuid.UUID | None = None
 ) -> str:
     """Sign an access token with which ``client_id`` acts for ``user`` for ``ttl_s`` seconds.
 
@@ -39,12 +40,10 @@ def issue_access_token(  # noqa: PLR0913  By name, each of them a claim.
     claims: dict[str, Any] = {"sub": str(user.pk), "token_version": user.token_version}
     if family is not None:
         claims["family"] = str(family)
-    return _sign_access_token(claims, scopes, ttl_s=ttl_s, client_id=client_id, config=config)
+    return _sign_access_token(claims, scopes, ttl_s=ttl_s, client_id=client_id)
 
 
-def _sign_access_token(
-    claims: dict[str, Any], scopes: Iterable[str], *, ttl_s: int, client_id: str, config: Config
-) -> str:
+def _sign_access_token(claims: dict[str, Any], scopes: Iterable[str], *, ttl_s: int, client_id: str) -> str:
     now = int(time.time())
     return sign(
         {
@@ -79,16 +78,13 @@ def access_token(request: OAuthRequest) -> str:
     request.scopes = [scope for scope in request.scopes or [] if scope in request.client.scopes]
     client_id = request.client.client_id
     if request.grant_type == "client_credentials":
-        return _sign_access_token(
-            {"sub": client_id}, request.scopes, ttl_s=ACCESS_TOKEN_TTL_S, client_id=client_id, config=config
-        )
+        return _sign_access_token({"sub": client_id}, request.scopes, ttl_s=ACCESS_TOKEN_TTL_S, client_id=client_id)
     request.scopes = held_by(request.user, request.scopes)
     return issue_access_token(
         request.user,
         request.scopes,
         ttl_s=ACCESS_TOKEN_TTL_S,
         client_id=client_id,
-        config=config,
         family=family_of(request),
     )
 
@@ -143,7 +139,7 @@ def _is_revoked(claims: dict[str, Any]) -> bool:
         user = User.objects.filter(pk=claims["sub"], is_active=True).first()
         if user is None or claims["token_version"] < user.token_version:
             return True
-    if "family" in claims and events.filter(kind=kinds.FAMILY, subject=claims["family"]).exists():
+    if "family" in claims and has_ended(claims["family"]):
         return True
     stopped = events.filter(kind=kinds.CLIENT, subject=claims["client_id"]).order_by("-created_at").first()
     if stopped is not None and claims["iat"] <= stopped.created_at.timestamp():

@@ -1,7 +1,7 @@
 """What the toolkit's validator decides otherwise here: single use under concurrency, families, scopes, revocation.
 
 Every method runs inside the transaction of its request (project.identity.views), and takes the lock on the row that
-decides before it looks. docs/decisions/0008-issuer.md says what each one mends.
+decides before it looks. docs/decisions/0009-issuer.md says what each one mends.
 """
 
 import time

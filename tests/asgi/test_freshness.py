@@ -11,7 +11,7 @@ from project.accounts.models import User
 from project.config import config
 from project.identity.models import ApiKey, RevocationEvent
 from tests.asgi.server import Server, serving
-from tests.fixtures import IssueToken, bearer, grant, machine_token, make_api_key
+from tests.fixtures import IssueToken, bearer, give, machine_token, make_api_key
 
 FELT_WITHIN_S = 3.0
 
@@ -41,7 +41,7 @@ def test_deactivated__through_one_process__is_felt_by_both(
     servers: list[Server], alice: User, bob: User, issue_token: IssueToken
 ) -> None:
     admin, token = bearer(issue_token(alice, "users:write")), bearer(issue_token(bob))
-    grant(bob, "accounts.view_user")
+    give(bob, "view_user")
     script = bearer(make_api_key(bob, "users:read"))
     assert statuses(servers, token) == statuses(servers, script) == [200, 200]
 
@@ -69,7 +69,7 @@ def test_revoked__token_or_client__is_felt_by_both(servers: list[Server], alice:
 
 
 def test_permission_is_taken_away__the_key_loses_its_scope(servers: list[Server], alice: User) -> None:
-    grant(alice, "accounts.view_user")
+    give(alice, "view_user")
     script = bearer(make_api_key(alice, "users:read"))
     assert statuses(servers, script, "/api/v1/users") == [200, 200]
 

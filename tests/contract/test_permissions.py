@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from fastapi_app.app import create_api
 from project.accounts.models import User
-from tests.fixtures import IssueToken, bearer, grant, machine_token, make_api_key
+from tests.fixtures import IssueToken, bearer, give, machine_token, make_api_key
 
 CALLERS = ("anonymous", "wrong scope", "right scope", "other user", "staff", "machine", "API key")
 PUBLIC = {"GET /", "GET /docs", "GET /docs/oauth2-redirect", "GET /openapi.json"}
@@ -73,7 +73,7 @@ async def test_route__each_caller__is_answered_as_the_matrix_says(
     staff: User,
     issue_token: IssueToken,
 ) -> None:
-    await sync_to_async(grant)(alice, "accounts.view_user", "accounts.add_user", "accounts.change_user")
+    await sync_to_async(give)(alice, "view_user", "add_user", "change_user")
     scopes, others = row.scope.split(), {"users:read", "users:write", "unknown:scope"} - {row.scope}
     shown = {
         "anonymous": {},

@@ -17,7 +17,7 @@ from fastapi_app.core.statements import Row, Statement
 from project.accounts.models import User
 from project.config import config
 from project.identity.models import ApiKey
-from tests.fixtures import assert_problem, bearer, grant, make_api_key
+from tests.fixtures import assert_problem, bearer, give, make_api_key
 
 pytestmark = pytest.mark.asyncio
 
@@ -51,7 +51,7 @@ async def api(database: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def reader_key(alice: User) -> str:
     """A key of Alice's, who holds what reading needs."""
-    grant(alice, "accounts.view_user")
+    give(alice, "view_user")
     return make_api_key(alice, "users:read", "users:write")
 
 

@@ -19,7 +19,7 @@ from fastapi_app.core.revocation import RevocationView
 from project.accounts.models import User
 from project.config import ClaimNames, TrustedIssuer, config
 from project.identity.models import ExternalIdentity
-from tests.fixtures import grant
+from tests.fixtures import give
 
 pytestmark = pytest.mark.asyncio
 
@@ -81,7 +81,7 @@ async def test_none__not_linked__is_refused_whatever_the_address(api: Database, 
 async def test_none__linked_by_hand__speaks_for_that_user_with_the_scopes_that_they_hold(
     api: Database, alice: User, bob: User
 ) -> None:
-    await sync_to_async(grant)(bob, "accounts.view_user")
+    await sync_to_async(give)(bob, "view_user")
     await link(bob)
 
     found = await credential(api, trusting())
@@ -223,7 +223,7 @@ async def test_create__eight_at_once__make_one_user(api: Database) -> None:
 async def test_claims__by_the_issuers_names__are_read(
     settings: dict[str, Any], changes: dict[str, Any], api: Database, alice: User
 ) -> None:
-    await sync_to_async(grant)(alice, "accounts.view_user")
+    await sync_to_async(give)(alice, "view_user")
     others = {"scope": "users:write", "client_id": None if "cid" in changes or "azp" in changes else "web"}
 
     found = await credential(api, trusting(users="email", **settings), **others, **changes)

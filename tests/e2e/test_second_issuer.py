@@ -24,7 +24,7 @@ from project.accounts.models import User
 from project.config import BASE_DIR, config
 from project.identity.models import ExternalIdentity
 from tests.asgi.server import PATIENCE_S, Server, serving
-from tests.fixtures import IssueToken, absent, bearer, grant
+from tests.fixtures import IssueToken, absent, bearer, give
 
 FOLDER = Path(__file__).parent / "node" / "oidc-provider"
 INSTALL_TIMEOUT_S = 300
@@ -141,7 +141,7 @@ def get(server: Server, path: str, token: str) -> httpx2.Response:
 def test_user__logged_in_elsewhere__is_the_one_with_their_verified_address(
     server: Server, issuer: str, alice: User
 ) -> None:
-    grant(alice, "accounts.view_user")
+    give(alice, "view_user")
     token = log_in(issuer, "alice", "users:read users:write")["access_token"]
 
     assert get(server, "/me", token).json()["id"] == alice.pk

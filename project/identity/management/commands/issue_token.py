@@ -37,7 +37,7 @@ class Command(BaseCommand):
         if missing := [name for name in scopes if name not in held_by(user, scopes)]:
             raise CommandError(f"the user {email} does not hold what this needs: {' '.join(missing)}")
         try:
-            token = issue_access_token(user, scopes, ttl_s=ttl, client_id="manage.py", config=config)
+            token = issue_access_token(user, scopes, ttl_s=ttl, client_id="manage.py")
         except KeyUnreadable as error:
             raise CommandError(str(error)) from None
         self.stdout.write(token)
