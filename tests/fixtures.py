@@ -149,9 +149,11 @@ def make_api_key(owner: User, *scopes: str, **fields: Any) -> str:
 
 
 def give(holder: User | Group, *permissions: str) -> None:
-    """Let a user or a group hold these permissions, such as ``view_user``."""
+    """Let a user or a group hold these permissions, such as ``view_user``. It ends the tokens that they had."""
     held = holder.user_permissions if isinstance(holder, User) else holder.permissions
     held.add(*(Permission.objects.get(codename=permission) for permission in permissions))
+    if isinstance(holder, User):
+        holder.refresh_from_db(fields=["token_version"])  # Or a token issued next would be one of those.
 
 
 @pytest_asyncio.fixture

@@ -40,8 +40,8 @@ def seconds_until_refused_by_both(
 def test_deactivated__through_one_process__is_felt_by_both(
     servers: list[Server], alice: User, bob: User, issue_token: IssueToken
 ) -> None:
-    admin, token = bearer(issue_token(alice, "users:write")), bearer(issue_token(bob))
     give(bob, "view_user")
+    admin, token = bearer(issue_token(alice, "users:write")), bearer(issue_token(bob))
     script = bearer(make_api_key(bob, "users:read"))
     assert statuses(servers, token) == statuses(servers, script) == [200, 200]
 
