@@ -105,7 +105,7 @@ def test_django_thread__a_backend_is_killed__both_mounts_answer_again(server: Se
     with server.client() as client:
         for path in ("/api/test/backend-pid", "/test/backend-pid"):
             pid = int(client.get(path).text)
-            second_connection(f"select pg_terminate_backend({pid})")
+            second_connection(f"select pg_terminate_backend({pid}, 5000)")
             assert [client.get(path).status_code for _ in range(4)] == [200] * 4, path
 
 
@@ -117,7 +117,7 @@ def test_session__a_backend_is_killed__the_api_answers_again(
     with server.client() as client:
         assert client.get("/api/v1/users", headers=token).status_code == 200
         second_connection(
-            "select pg_terminate_backend(pid) from pg_stat_activity"
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
             " where application_name = 'tandem-api' and datname = current_database()"
         )
         assert [client.get("/api/v1/users", headers=token).status_code for _ in range(4)] == [200] * 4

@@ -170,7 +170,7 @@ async def test_connection__killed_while_idle__is_replaced(api: Database) -> None
     await asyncio.gather(*(api.ping() for _ in range(4)))
     killer = await asyncpg.connect(config.database)
     await killer.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity"
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
         " where application_name = 'tandem-api' and datname = current_database()"
     )
     await killer.close()

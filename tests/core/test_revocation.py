@@ -205,7 +205,7 @@ async def test_view__the_servers_connections_are_cut__is_read_again(
     async with open_revocations(api, remember_s=HOUR_S) as view:
         with psycopg.connect(config.database, autocommit=True) as connection:
             connection.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tandem-api'"
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'tandem-api'"
             )
         await revoke("token", "jti")
         await asyncio.sleep(0.5)
