@@ -35,6 +35,9 @@ type Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 INTEGRITY_ERRORS = (IntegrityError, asyncpg.IntegrityConstraintViolationError)
 """What a refused row raises; ``violates`` tells which constraint refused it."""
 
+LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError)
+"""What asyncpg raises on a connection that has ended; the third while it is still hearing of that."""
+
 PING = Statement(select(literal(1).label("one")))
 
 
@@ -120,6 +123,15 @@ class _PostgreSQL(Database):
 
     async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
         arguments = statement.arguments(values)
+        try:
+            return await self._fetch(statement, arguments)
+        except LOST:
+            if not statement.is_read:
+                raise
+        # The connection had ended, and nobody had noticed yet. A read may be sent twice.
+        return await self._fetch(statement, arguments)
+
+    async def _fetch(self, statement: Statement, arguments: list[Any]) -> list[Row]:
         connection = await self._acquire()
         try:
             records = await connection.fetch(statement.sql, *arguments)

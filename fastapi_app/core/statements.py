@@ -35,6 +35,7 @@ class Statement:
         compiled = core.compile(dialect=POSTGRESQL, compile_kwargs={"render_postcompile": True})
         assert isinstance(compiled, SQLCompiler)  # noqa: S101  What a statement with rows compiles to.
         self.sql = str(compiled)
+        self.is_read = self.sql.startswith("SELECT")  # What begins WITH may write.
         self.names, self._arguments = _arguments(compiled)
         self._readers = [
             (name, read)

@@ -6,12 +6,13 @@ from unittest.mock import AsyncMock
 
 import asyncpg
 import httpx2
+import psycopg
 import pytest
 import pytest_asyncio
 from sqlalchemy import bindparam, delete, insert, literal, select, text, update
 
-from fastapi_app.core.database import INTEGRITY_ERRORS, Database, open_database, violates
-from fastapi_app.core.errors import Unavailable
+from fastapi_app.core.database import INTEGRITY_ERRORS, LOST, Database, open_database, violates
+from fastapi_app.core.errors import Unavailable, is_unavailable
 from fastapi_app.core.revocation import RevocationView
 from fastapi_app.core.statements import Statement
 from fastapi_app.core.tables import ACCOUNTS_USER_EMAIL_IS_LOWER_CASE, ACCOUNTS_USER_EMAIL_UNIQUE, User, UserGroups
@@ -165,15 +166,47 @@ async def test_pool__all_connections_held__is_unavailable_after_the_wait_for_all
     assert await emails(api) == []
 
 
+def kill_connections() -> None:
+    """Let the API's backends end, while the event loop, which would hear of it, stands still."""
+    with psycopg.connect(config.database, autocommit=True) as killer:
+        killer.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where application_name = 'tandem-api' and datname = current_database()"
+        )
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_read__meets_a_connection_that_has_just_ended__is_sent_again(api: Database, turns: int) -> None:
+    await api.ping()
+    kill_connections()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    assert await emails(api) == []
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_write__meets_a_connection_that_has_just_ended__is_unavailable_and_not_sent_again(
+    api: Database, turns: int
+) -> None:
+    await api.ping()
+    kill_connections()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    with pytest.raises(LOST) as lost:
+        await api.fetch_one(ADD, email="a@example.com")
+
+    assert is_unavailable(lost.value)
+    assert await emails(api) == []
+
+
 @pytest.mark.postgresql
 async def test_connection__killed_while_idle__is_replaced(api: Database) -> None:
     await asyncio.gather(*(api.ping() for _ in range(4)))
-    killer = await asyncpg.connect(config.database)
-    await killer.execute(
-        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
-        " where application_name = 'tandem-api' and datname = current_database()"
-    )
-    await killer.close()
+    kill_connections()
     await asyncio.sleep(0.2)  # The news arrives.
 
     assert await asyncio.gather(*(emails(api) for _ in range(4))) == [[]] * 4
