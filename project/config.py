@@ -144,7 +144,7 @@ class Config(BaseSettings):
     """The audience (``aud``) that a token must name to be taken by ``/api``."""
     trusted_issuers: Annotated[tuple[TrustedIssuer, ...], NoDecode] = ()
     """Other issuers whose tokens ``/api`` takes, as a JSON list."""
-    max_token_ttl_s: int = Field(default=24 * 60 * 60, ge=60)
+    max_token_ttl_s: int = Field(default=24 * 60 * 60, ge=5 * 60, le=30 * 24 * 60 * 60)
     """Longest life of a token of ours: a longer one is refused, and what revokes one is remembered for that long."""
 
     request_timeout_s: Seconds = 30.0

@@ -35,7 +35,7 @@ class ExternalSubjects:
         self._settings = settings
         self._database = database
 
-    async def credential(self, claims: Claims) -> Credential:
+    async def credential(self, claims: Claims, *, kid: str) -> Credential:
         names = self._settings.claims
         client_id = str(read(claims, names.client_id) or "")
         if self._is_machine(claims, client_id):

@@ -23,7 +23,7 @@ ASYMMETRIC = frozenset({"RSA", "EC", "OKP"})
 class IssuerKeys:
     """The keys of one issuer. Many may ask at once: they wait for one fetch.
 
-    A key that is not known is looked for again, at most once in ``COOL_DOWN_S`` seconds, so that made-up key ids cost
+    A key that is not known is looked for again, at most once in ``cool_down_s`` seconds, so that made-up key ids cost
     the issuer nothing. While it does not answer, what it published last is believed for ``BELIEVED_S`` seconds.
     """
 
@@ -32,8 +32,11 @@ class IssuerKeys:
     BELIEVED_S = 24 * 60 * 60.0
     FETCH_TIMEOUT_S = 5.0
 
-    def __init__(self, issuer: str, jwks_uri: str | None, http: httpx2.AsyncClient) -> None:
+    def __init__(
+        self, issuer: str, jwks_uri: str | None, http: httpx2.AsyncClient, *, cool_down_s: float = COOL_DOWN_S
+    ) -> None:
         self.issuer = issuer
+        self.cool_down_s = cool_down_s
         self._jwks_uri = jwks_uri
         self._http = http
         self._document: Any = None
@@ -83,7 +86,7 @@ class IssuerKeys:
         except Exception as error:
             self._do_without(error)
         finally:
-            self._fetch_again_at = time.monotonic() + self.COOL_DOWN_S
+            self._fetch_again_at = time.monotonic() + self.cool_down_s
             self._fetching = None
 
     async def _download(self) -> Any:
@@ -118,7 +121,7 @@ class IssuerKeys:
         now = time.monotonic()
         if self._fetched_at is not None and now - self._fetched_at >= self.BELIEVED_S:
             self._keys, self._document, self._fetched_at = {}, None, None
-        self._good_until = now + self.COOL_DOWN_S
+        self._good_until = now + self.cool_down_s
 
 
 def _readable(published: list[dict[str, Any]]) -> list[tuple[str, Key]]:

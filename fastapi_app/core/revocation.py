@@ -51,9 +51,11 @@ class Revocable:
     client: str | None = None
     issued_at: float = 0.0
     key: str | None = None
+    signer: str | None = None
+    """The id of the issuer's key (``kid``) that signed a token."""
 
 
-_KINDS = ("token", "family", "user", "client", "key")
+_KINDS = ("token", "family", "user", "client", "key", "signer")
 
 
 def _limit(row: Row) -> float:
@@ -81,7 +83,7 @@ class RevocationView:
         self._database = database
         self._remember_s = remember_s
         self._ended: dict[str, dict[str | None, float]] = {kind: {} for kind in _KINDS}
-        self._tokens, self._families, self._users, self._clients, self._keys = self._ended.values()
+        self._tokens, self._families, self._users, self._clients, self._keys, self._signers = self._ended.values()
         self._applied: deque[tuple[datetime.datetime, str, str, float]] = deque()
         """When, kind, subject and limit of each event that is remembered; about 300 bytes."""
         self._last_id = 0
@@ -97,6 +99,7 @@ class RevocationView:
             or self._users.get(credential.user, 0) > credential.user_version
             or self._clients.get(credential.client, -1) >= credential.issued_at
             or credential.key in self._keys
+            or credential.signer in self._signers
         )
 
     @property
@@ -134,7 +137,8 @@ class RevocationView:
         if row["kind"] in self._ended:  # A newer release may know more kinds.
             ended, limit = self._ended[row["kind"]], _limit(row)
             ended[row["subject"]] = max(ended.get(row["subject"], 0), limit)
-            self._applied.append((row["created_at"], row["kind"], row["subject"], limit))
+            if row["kind"] != "signer":  # Never forgotten: whoever has the key can sign what expires later.
+                self._applied.append((row["created_at"], row["kind"], row["subject"], limit))
 
     def _forget_before(self, moment: datetime.datetime) -> None:
         """Forget what ended only tokens that have expired since; a later event about the same subject stays."""

@@ -22,6 +22,8 @@ from fastapi_app.core.revocation import RevocationView
 from fastapi_app.core.tokens import Issuer, OwnSubjects, SignedBy, TokenVerifier
 from project.config import API_KEY_PREFIX, Config, TrustedIssuer
 
+OWN_COOL_DOWN_S = 2.0
+"""The own issuer is asked again sooner: it is near, and the key that replaces a compromised one signs at once."""
 READS = frozenset({HTTPMethod.GET, HTTPMethod.HEAD, HTTPMethod.OPTIONS})
 
 
@@ -89,21 +91,21 @@ async def open_authenticator(
             algorithms=("RS256", "ES256"),
             jwks_uri=f"{config.base_url}/.well-known/jwks.json",
         )
+
+        def keys_of(trusted: TrustedIssuer, *, cool_down_s: float = IssuerKeys.COOL_DOWN_S) -> IssuerKeys:
+            keys = IssuerKeys(trusted.issuer, trusted.jwks_uri, http, cool_down_s=cool_down_s)
+            stack.push_async_callback(keys.close)
+            return keys
+
         issuers = [
-            Issuer(own, _keys(own, http, stack), OwnSubjects(max_ttl_s=config.max_token_ttl_s)),
+            Issuer(own, keys_of(own, cool_down_s=OWN_COOL_DOWN_S), OwnSubjects(max_ttl_s=config.max_token_ttl_s)),
             *(
-                Issuer(trusted, _keys(trusted, http, stack), ExternalSubjects(trusted, database))
+                Issuer(trusted, keys_of(trusted), ExternalSubjects(trusted, database))
                 for trusted in config.trusted_issuers
             ),
         ]
         api_keys = await stack.enter_async_context(open_api_keys(database))
         yield Authenticator(TokenVerifier(issuers), api_keys, revocations)
-
-
-def _keys(trusted: TrustedIssuer, http: httpx2.AsyncClient, stack: AsyncExitStack) -> IssuerKeys:
-    keys = IssuerKeys(trusted.issuer, trusted.jwks_uri, http)
-    stack.push_async_callback(keys.close)
-    return keys
 
 
 class Requires:

@@ -36,8 +36,8 @@ class Keys(Protocol):
 class Subjects(Protocol):
     """Whom an issuer's tokens speak for."""
 
-    async def credential(self, claims: Claims) -> Credential:
-        """What verified claims prove. Raises Unauthenticated when they mean nobody here."""
+    async def credential(self, claims: Claims, *, kid: str) -> Credential:
+        """What claims prove, verified with the key ``kid``. Raises Unauthenticated when they mean nobody here."""
         ...
 
 
@@ -94,7 +94,7 @@ class TokenVerifier:
             refuse("the token has expired")
         except (JoseError, ValueError, RecursionError):
             refuse("the token is not valid")
-        return await issuer.subjects.credential(claims), signed_by
+        return await issuer.subjects.credential(claims, kid=signed_by.kid), signed_by
 
     @staticmethod
     async def _find_key(header: Mapping[str, Any], issuer: Issuer) -> SignedBy:
@@ -144,7 +144,7 @@ class OwnSubjects:
     def __init__(self, *, max_ttl_s: float) -> None:
         self._max_ttl_s = max_ttl_s
 
-    async def credential(self, claims: Claims) -> Credential:
+    async def credential(self, claims: Claims, *, kid: str) -> Credential:
         client_id, token_id = (str(claims.get(name) or "") for name in ("client_id", "jti"))
         issued_at, expires_at = float(claims["iat"]), float(claims["exp"])
         if expires_at - issued_at > self._max_ttl_s:
@@ -162,6 +162,7 @@ class OwnSubjects:
                 family=claims.get("family"),
                 client=client_id,
                 issued_at=issued_at,
+                signer=kid,
             ),
         )
 

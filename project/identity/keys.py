@@ -22,6 +22,7 @@ from joserfc.jwk import ECKey, Key, RSAKey
 from project.config import config
 from project.identity.lifetimes import JWKS_TTL_S
 from project.identity.models import SigningKey
+from project.identity.revocation import end_signing_key
 
 RSA_BITS = 2048
 EC_CURVE = "P-256"
@@ -56,14 +57,16 @@ def rotate(algorithm: str | None = None, *, compromised: bool = False) -> Signin
     Args:
         algorithm: of the new key; by default that of the key that signs now.
         compromised: somebody else may have the keys, or nobody can read them: all are deleted, the new one signs at
-            once, and no token of theirs is good once a verifier has read the keys again.
+            once, and no token of theirs is good from now on.
     """
     with _alone():
         now = timezone.now()
         latest = _not_retired(now).order_by("-signs_from").first()
         algorithm = algorithm or (latest.algorithm if latest else Algorithm.RS256)
         if compromised:
-            SigningKey.objects.all().delete()
+            for key in SigningKey.objects.all():
+                end_signing_key(str(key.kid), reason="the signing key was compromised")
+                key.delete()
         if compromised or latest is None:
             return _make(algorithm, now)
         signs_from = now + timedelta(seconds=JWKS_TTL_S)

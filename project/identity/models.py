@@ -38,10 +38,11 @@ class RevocationEvent(models.Model):
         USER = "user", "all tokens of a user that are older than a version"
         CLIENT = "client", "all tokens of a client until now"
         KEY = "key", "an API key"
+        SIGNER = "signer", "all that a signing key has signed"
 
     id = models.BigAutoField(primary_key=True)
     kind = models.CharField(max_length=8, choices=Kind)
-    subject = models.CharField(max_length=255, help_text="The jti, family, user id, client id or API key's id.")
+    subject = models.CharField(max_length=255, help_text="The jti, family, user id, client id, API key's id or kid.")
     version = models.BigIntegerField(
         null=True, blank=True, help_text="Of a user: tokens with a lower token_version are refused."
     )

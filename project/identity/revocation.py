@@ -18,7 +18,7 @@ from project.identity.models import ApiKey, RevocationEvent
 
 Kind = RevocationEvent.Kind
 KEPT_DAYS = 90
-"""Events are needed for a day, the life of the longest token; they are kept longer for whoever asks what happened."""
+"""Events are needed for MAX_TOKEN_TTL_S, a day and 30 at most; they are kept longer for whoever asks what happened."""
 
 
 def end_token(jti: str, *, reason: str) -> None:
@@ -61,6 +61,11 @@ def end_api_key(key: ApiKey, *, reason: str) -> None:
     with transaction.atomic():
         ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
         RevocationEvent.objects.create(kind=Kind.KEY, subject=str(key.pk), reason=reason)
+
+
+def end_signing_key(kid: str, *, reason: str) -> None:
+    """Refuse every token that this key has signed, before verifiers read anew which keys there are."""
+    RevocationEvent.objects.create(kind=Kind.SIGNER, subject=kid, reason=reason)
 
 
 def forget_old_events() -> int:

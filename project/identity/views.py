@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
+from django.contrib.auth.views import redirect_to_login
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
@@ -18,14 +19,14 @@ from oauth2_provider.http import OAuth2ResponseRedirect
 from oauth2_provider.models import get_device_grant_model, get_refresh_token_model
 from oauth2_provider.views.mixins import OAuthLibMixin
 from oauthlib.oauth2.rfc6749.errors import AccessDeniedError, InvalidRequestError
-from oauthlib.openid.connect.core.exceptions import ConsentRequired
+from oauthlib.openid.connect.core.exceptions import ConsentRequired, LoginRequired
 
 from project.accounts.models import User
 from project.clients.models import Client
 from project.config import config
 from project.identity.lifetimes import REFRESH_TOKEN_TTL_S, SLOW_DOWN_S
 from project.identity.scopes import DESCRIPTIONS, Scopes, held_by
-from project.identity.sessions import remember_family
+from project.identity.sessions import remember_family, signed_in_for_s
 from project.identity.tokens import DEVICE_CODE, checksum, family_begun_by, good_claims
 
 S256_LENGTH = 43
@@ -76,17 +77,22 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
             self._refuse(InvalidRequestError, credentials, "Send a code_challenge, and S256 as its method.")
         if request.GET.get("response_mode", "query") != "query":
             self._refuse(InvalidRequestError, credentials, "The only response_mode is query.")
+        if not request.GET.get("max_age", "0").isdecimal():
+            self._refuse(InvalidRequestError, credentials, "max_age is a number of seconds.")
         return scopes, credentials
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         prompts = request.GET.get("prompt", "").split()
-        if "login" in prompts or "create" in prompts:
+        if "create" in prompts:
             return cast("HttpResponseBase", super().get(request, *args, **kwargs))
+        if "none" not in prompts and ("login" in prompts or self._signed_in_too_long_ago(request)):
+            return self._ask_to_sign_in(request)
         try:
             scopes, credentials = self.validate_authorization_request(request)
             offered = self._offered(scopes, credentials)
             if "none" in prompts:
-                self._refuse(ConsentRequired, credentials, "The user has to be asked.")
+                asked = LoginRequired if self._signed_in_too_long_ago(request) else ConsentRequired
+                self._refuse(asked, credentials, "The user has to be asked.")
         except OAuthToolkitError as error:
             return cast("HttpResponseBase", self.error_response(error, application=None))
         return self.render_to_response(self._page(offered, credentials))
@@ -125,6 +131,18 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
         response: HttpResponse = super().render_to_response(context, **kwargs)
         response["Cache-Control"] = "no-store"
         return response
+
+    def _signed_in_too_long_ago(self, request: HttpRequest) -> bool:
+        """Whether the client wants a fresher sign-in (OpenID Connect Core 1.0, section 3.1.2.1)."""
+        max_age = request.GET.get("max_age", "")
+        return max_age.isdecimal() and signed_in_for_s(request) > float(max_age)
+
+    def _ask_to_sign_in(self, request: HttpRequest) -> HttpResponse:
+        """Lead through the log-in page, and back to here without what has led there."""
+        query = request.GET.copy()
+        for asked in ("prompt", "max_age"):
+            query.pop(asked, None)
+        return redirect_to_login(f"{request.path}?{query.urlencode()}", self.get_login_url())
 
     def _offered(self, scopes: list[str], credentials: dict[str, Any]) -> list[str]:
         """The scopes to ask the user about: those they hold themselves."""

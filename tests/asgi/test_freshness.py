@@ -3,13 +3,18 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 
 import httpx2
 import pytest
+from django.core.management import call_command
+from django.db.models import F
+from joserfc.jws import extract_compact
 
 from project.accounts.models import User
 from project.config import config
-from project.identity.models import ApiKey, RevocationEvent
+from project.identity.lifetimes import JWKS_TTL_S
+from project.identity.models import ApiKey, RevocationEvent, SigningKey
 from tests.asgi.server import Server, serving
 from tests.fixtures import IssueToken, bearer, give, machine_token, make_api_key
 
@@ -27,12 +32,13 @@ def statuses(servers: list[Server], headers: dict[str, str], path: str = "/api/v
     return [httpx2.get(f"{server.url}{path}", headers=headers, timeout=30).status_code for server in servers]
 
 
-def seconds_until_refused_by_both(
-    servers: list[Server], headers: dict[str, str], path: str = "/api/v1/users/me"
+def seconds_until_answered(
+    servers: list[Server], headers: dict[str, str], status: int, path: str = "/api/v1/users/me"
 ) -> float:
+    """How long it takes until every process answers with this status."""
     began = time.monotonic()
-    while statuses(servers, headers, path) != [401, 401]:
-        assert time.monotonic() - began < 30, "never refused"
+    while statuses(servers, headers, path) != [status] * len(servers):
+        assert time.monotonic() - began < 30, f"never {status}"
         time.sleep(0.05)
     return time.monotonic() - began
 
@@ -49,8 +55,8 @@ def test_deactivated__through_one_process__is_felt_by_both(
 
     assert answer.status_code == 204
     began = time.monotonic()
-    seconds_until_refused_by_both(servers, token)
-    seconds_until_refused_by_both(servers, script)
+    seconds_until_answered(servers, token, 401)
+    seconds_until_answered(servers, script, 401)
     assert time.monotonic() - began < FELT_WITHIN_S
     assert statuses(servers, admin) == [200, 200], "nobody else is"
 
@@ -63,9 +69,44 @@ def test_revoked__token_or_client__is_felt_by_both(servers: list[Server], alice:
     RevocationEvent.objects.create(kind="client", subject="a-machine")
 
     began = time.monotonic()
-    seconds_until_refused_by_both(servers, token)
-    seconds_until_refused_by_both(servers, machine, "/api/v1/users")
+    seconds_until_answered(servers, token, 401)
+    seconds_until_answered(servers, machine, 401, "/api/v1/users")
     assert time.monotonic() - began < FELT_WITHIN_S
+
+
+def test_key_is_rotated__both_believe_what_either_key_has_signed(
+    servers: list[Server], alice: User, issue_token: IssueToken
+) -> None:
+    old = bearer(issue_token(alice))
+    assert statuses(servers, old) == [200, 200]
+
+    call_command("rotate_signing_key", "--algorithm", "ES256")
+    SigningKey.objects.update(signs_from=F("signs_from") - timedelta(seconds=JWKS_TTL_S))  # As if that had passed.
+    new = bearer(issue_token(alice))
+
+    assert kid_of(new) != kid_of(old)
+    assert seconds_until_answered(servers, new, 200) < FELT_WITHIN_S
+    assert statuses(servers, old) == [200, 200], "what the old key has signed lives on"
+
+
+def test_key_is_compromised__both_refuse_what_it_has_signed_and_believe_the_next(
+    servers: list[Server], alice: User, issue_token: IssueToken
+) -> None:
+    old, machine = bearer(issue_token(alice)), bearer(machine_token("users:read"))
+    assert statuses(servers, old) == statuses(servers, machine, "/api/v1/users") == [200, 200]
+
+    call_command("rotate_signing_key", "--compromised")
+    new = bearer(issue_token(alice))
+
+    began = time.monotonic()
+    seconds_until_answered(servers, new, 200)
+    seconds_until_answered(servers, old, 401)
+    seconds_until_answered(servers, machine, 401, "/api/v1/users")
+    assert time.monotonic() - began < FELT_WITHIN_S
+
+
+def kid_of(headers: dict[str, str]) -> str:
+    return str(extract_compact(headers["Authorization"].partition(" ")[2].encode()).headers()["kid"])
 
 
 def test_permission_is_taken_away__the_key_loses_its_scope(servers: list[Server], alice: User) -> None:

@@ -51,7 +51,7 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 async def credential(api: Database, settings: TrustedIssuer, **changes: Any) -> Credential:
-    return await ExternalSubjects(settings, api).credential(claims(**changes))
+    return await ExternalSubjects(settings, api).credential(claims(**changes), kid="a-kid")
 
 
 async def refused(api: Database, settings: TrustedIssuer, **changes: Any) -> bool:

@@ -22,7 +22,7 @@ from project.identity.models import RevocationEvent
 pytestmark = pytest.mark.asyncio
 
 HOUR_S = 3600.0
-TOKEN = Revocable(user="7", user_version=3, token="jti", family="family", client="web", issued_at=1000.0)
+TOKEN = Revocable(user="7", user_version=3, token="jti", family="family", client="web", issued_at=1000.0, signer="kid")
 KEY = Revocable(user="7", user_version=3, key="5")
 
 
@@ -62,6 +62,8 @@ async def test_view__nothing_revoked__lets_all_pass(view: RevocationView) -> Non
         ("client", "web", None, True, False),
         ("client", "other", None, False, False),
         ("key", "5", None, False, True),
+        ("signer", "kid", None, True, False),
+        ("signer", "other", None, False, False),
         ("planet", "7", None, False, False),
     ],
 )

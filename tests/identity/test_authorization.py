@@ -11,6 +11,7 @@ from oauth2_provider.models import get_grant_model
 from project.accounts.models import User
 from project.clients.models import Client
 from project.identity.models import RevocationEvent
+from project.identity.sessions import SIGNED_IN_AT
 from tests.fixtures import give
 from tests.identity.flows import (
     CALLBACK,
@@ -203,6 +204,32 @@ def test_authorize__prompt_login__asks_to_log_in_again(browser: Browser, web: Cl
 
     assert answer["Location"].startswith("/accounts/login/?next=/o/authorize/")
     assert "prompt" not in answer["Location"]
+
+
+def test_authorize__signed_in_longer_ago_than_max_age__asks_to_log_in_again(browser: Browser, web: Client) -> None:
+    fresh = authorize_path(web, Verifier(), max_age="60")
+    assert browser.get(fresh).status_code == 200, "the consent page"
+
+    age_session(browser, 61)
+    answer = browser.get(fresh)
+
+    assert answer["Location"].startswith("/accounts/login/?next=/o/authorize/")
+    assert "max_age" not in answer["Location"], "who has just signed in is not asked twice"
+    assert sent_back(browser.get(authorize_path(web, Verifier(), max_age="60", prompt="none")))["error"] == (
+        "login_required"
+    )
+    assert browser.get(authorize_path(web, Verifier(), max_age="3600")).status_code == 200
+
+
+@pytest.mark.parametrize("max_age", ["soon", "-1", "1.5"])
+def test_authorize__max_age_is_no_number__is_refused(max_age: str, browser: Browser, web: Client) -> None:
+    assert sent_back(browser.get(authorize_path(web, Verifier(), max_age=max_age)))["error"] == "invalid_request"
+
+
+def age_session(browser: Browser, seconds: float) -> None:
+    session = browser.http.session
+    session[SIGNED_IN_AT] -= seconds
+    session.save()
 
 
 # The code

@@ -16,7 +16,7 @@ from project.clients.models import Client
 from project.config import Config, config
 from project.identity import keys
 from project.identity.lifetimes import ACCESS_TOKEN_TTL_S, JWKS_TTL_S
-from project.identity.models import SigningKey
+from project.identity.models import RevocationEvent, SigningKey
 from project.identity.tokens import issue_access_token
 from tests.identity.flows import Browser, claims, is_active, log_in_at, refresh
 
@@ -100,12 +100,14 @@ def test_tokens__before_and_after_a_rotation__are_all_good(browser: Browser, web
 
 def test_rotation__compromised__ends_every_token_at_once(browser: Browser, web: Client) -> None:
     tokens = log_in_at(web, browser)
+    old = str(keys.signing_key().kid)
 
     new = rotate("--compromised")
 
     assert published_kids() == [new]
     assert keys.signing_key().kid == new
     assert not is_active(tokens["access_token"])
+    assert RevocationEvent.objects.filter(kind="signer", subject=old).exists(), "for the verifiers"
 
 
 # SECRET_KEY
