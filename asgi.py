@@ -1,9 +1,9 @@
 """The composition root: ``uvicorn asgi:app --lifespan on`` serves Django and FastAPI as one app, on one lifespan.
 
 root Starlette      the lifespan opens Resources once, and closes them once, in reverse
-  middleware        request id -> problems -> hosts -> lifespan? -> body limit -> Django's thread -> deadline
-  /healthz /readyz  answered here
+  middleware        request id -> problems -> hosts -> lifespan? -> body limit -> deadline -> /api? -> Django's thread
   /api              FastAPI: routes -> service -> repository
+  /healthz /readyz  answered here
   /                 Django: /admin, accounts, static files; last, because it takes whatever is left
 """
 
@@ -36,7 +36,7 @@ from project.database import django_database, migrations_are_applied  # noqa: E4
 from project.deadline import CancelOnDisconnect, Deadline  # noqa: E402
 from project.health import alive, readiness  # noqa: E402
 from project.middleware import BodyLimit, RequestId, RequireLifespan, TrustedHosts  # noqa: E402
-from project.mounts import mount  # noqa: E402
+from project.mounts import MountBeforeRouter, mount  # noqa: E402
 from project.threads import DjangoLanes, DjangoThread  # noqa: E402
 from project.tuning import tune_interpreter  # noqa: E402
 
@@ -77,12 +77,12 @@ app = Starlette(
         Middleware(TrustedHosts, config.trusted_hosts),
         Middleware(RequireLifespan),
         Middleware(BodyLimit, config.max_body_bytes),
-        Middleware(DjangoThread),
         Middleware(Deadline, seconds=config.request_timeout_s),
+        Middleware(MountBeforeRouter, "/api", api, [Middleware(CancelOnDisconnect)]),
+        Middleware(DjangoThread),
     ],
     exception_handlers={Exception: root_server_error},
     routes=[
-        mount("/api", api, middleware=[Middleware(CancelOnDisconnect)]),
         Route("/api", redirect_to_api),
         Route("/healthz", alive),
         Route(

@@ -19,14 +19,16 @@ logger = logging.getLogger(__name__)
 class LiveRequest:
     """A request that is being served: until its response begins, somebody must see to it that it does."""
 
-    def __init__(self, receive: Receive, send: Send, timeout: asyncio.Timeout, ends_at: float) -> None:
+    def __init__(self, receive: Receive, send: Send, ends_at: float) -> None:
         self.is_answered = False
         self.client_has_gone = False
         self.is_watched = False
+        self.is_cancelled = False
         self._receive = receive
         self._send = send
-        self._timeout = timeout
         self._ends_at = ends_at
+        self._task = asyncio.current_task()
+        self._cancelling = self._task.cancelling() if self._task else 0
         self._is_receiving = False
         self._watcher: asyncio.Task[None] | None = None
         self._received: asyncio.Queue[Message | Exception]
@@ -77,13 +79,16 @@ class LiveRequest:
             self._cancel()
 
     def _cancel(self) -> None:
-        if not self._timeout.expired():
-            self._timeout.reschedule(0)  # The loop's clock is past that.
+        if not self.is_cancelled and self._task is not None:
+            self.is_cancelled = True
+            self._task.cancel()
 
-    def end(self) -> None:
-        """Stop watching."""
+    def end(self) -> bool:
+        """Stop watching; whether the request was cancelled here, and by nobody else besides (as asyncio.timeout)."""
         if self._watcher is not None:
             self._watcher.cancel()
+        task, self._task = self._task, None  # The task has its context, which may have this: a cycle.
+        return self.is_cancelled and task is not None and task.uncancel() <= self._cancelling
 
 
 live_request: ContextVar[LiveRequest] = ContextVar("live_request")
@@ -107,27 +112,30 @@ class Deadline:
             await self.app(scope, receive, send)
             return
         loop = asyncio.get_running_loop()
+        request = LiveRequest(receive, send, loop.time() + self.seconds)
+        self._live[request] = None
+        if self._loop is not loop:
+            self._expect_tick(loop)
+        live_request.set(request)
+        is_cancelled_here = False
         try:
-            async with asyncio.timeout(None) as timeout:
-                request = LiveRequest(receive, send, timeout, loop.time() + self.seconds)
-                self._live[request] = None
-                if self._loop is not loop:
-                    self._expect_tick(loop)
-                current = live_request.set(request)
-                try:
-                    await self.app(scope, receive, request.send)
-                finally:
-                    live_request.reset(current)  # The task has its context, which would have the task: a cycle.
-                    del self._live[request]
-                    request.end()
-        except TimeoutError:
-            if not timeout.expired():
+            await self.app(scope, receive, request.send)
+        except asyncio.CancelledError:
+            is_cancelled_here = request.end()
+            if not is_cancelled_here:
                 raise
-            if request.client_has_gone:
-                logger.info("%s %s: the client has gone, cancelled", scope["method"], scope["path"])
-                return
-            logger.warning("%s %s: no answer within %g s, cancelled", scope["method"], scope["path"], self.seconds)
-            await PlainTextResponse(f"No answer within {self.seconds:g} s.", 504)(scope, receive, send)
+        finally:
+            del self._live[request]
+            request.end()
+        if is_cancelled_here:
+            await self._answer(request, scope, receive, send)
+
+    async def _answer(self, request: LiveRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        if request.client_has_gone:
+            logger.info("%s %s: the client has gone, cancelled", scope["method"], scope["path"])
+            return
+        logger.warning("%s %s: no answer within %g s, cancelled", scope["method"], scope["path"], self.seconds)
+        await PlainTextResponse(f"No answer within {self.seconds:g} s.", 504)(scope, receive, send)
 
     def _expect_tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -151,9 +159,9 @@ class CancelOnDisconnect:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             request = live_request.get()
             request.is_watched = True
             receive = request.receive
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)

@@ -1,13 +1,13 @@
 """Mounting: a mounted app's lifespan never runs, so an app that declares one is refused, not ignored."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 _EMPTY_LIFESPANS = (type(Router().lifespan_context), type(APIRouter().lifespan_context))
 
@@ -22,13 +22,45 @@ def mount(path: str, app: ASGIApp, *, middleware: Sequence[Middleware] = ()) -> 
     Raises:
         MountedLifespanError: it has one; the message names the app and the cure.
     """
+    _refuse_lifespan(path, app)
+    return Mount(path, app, middleware=middleware)
+
+
+class MountBeforeRouter:
+    """Root middleware: what ``mount`` does, before the router and for the path that most requests are meant for.
+
+    There it costs one comparison. Behind the root's exception handlers, its router and a regular expression, it would
+    cost as much as a third of what the mounted API does itself (docs/decisions/0016-lean-root.md).
+
+    Raises:
+        MountedLifespanError: as ``mount`` does.
+    """
+
+    def __init__(self, app: ASGIApp, path: str, mounted: ASGIApp, middleware: Sequence[Middleware] = ()) -> None:
+        _refuse_lifespan(path, mounted)
+        self.app = app
+        self.path = path
+        self._below = f"{path}/"
+        self._mounted = mounted
+        for factory, arguments, options in reversed(middleware):
+            self._mounted = factory(self._mounted, *arguments, **options)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "lifespan":
+            root_path: str = scope.get("root_path", "")
+            if scope["path"].removeprefix(root_path).startswith(self._below):
+                scope["root_path"] = root_path + self.path
+                return self._mounted(scope, receive, send)
+        return self.app(scope, receive, send)
+
+
+def _refuse_lifespan(path: str, app: ASGIApp) -> None:
     for place, router in _routers(path, app):
         if _declares_lifespan(router):
             raise MountedLifespanError(
                 f"the app mounted at {place!r} declares a lifespan or start-up handlers, which never run under a "
                 "mount: move what it opens into the root's lifespan in asgi.py, as a field of Resources"
             )
-    return Mount(path, app, middleware=middleware)
 
 
 def _routers(path: str, app: Any) -> Iterator[tuple[str, Any]]:

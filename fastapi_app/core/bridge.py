@@ -1,7 +1,8 @@
 """The bridge: the one way from a route to Django's code (ORM, ``atomic``, permissions).
 
-Django is synchronous and keeps a database connection for each thread, so a function of its world runs in the request's
-own Django thread (``project.threads.DjangoThread``), with that thread's connection, and is awaited here.
+Django is synchronous and keeps a database connection for each thread, so a function of its world runs in a thread of
+its own, whose connection goes back when the function returns, and is awaited here. Call nothing else of Django from
+here: its own asynchronous methods would all share one thread and one connection, which is never closed.
 
 The rule: **one request writes through one layer.** The two have a connection each, so neither sees what the other has
 not committed, nor rolls it back, and on SQLite the second writer waits for the first in vain. A use case that writes
@@ -11,32 +12,37 @@ This is the only module of the API that imports Django; add the functions that y
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
-from asgiref.sync import SyncToAsync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError, connections, transaction
 
 
 async def call_django[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``function`` returns, run in the request's Django thread; what it raises is raised here.
+    """What ``function`` returns, run in a thread and on a connection of its own; what it raises is raised here.
 
-    Calls of one request run one after the other, those of different requests beside each other. Return plain values
-    or objects whose fields are loaded: a lazy query would run in the event loop, where Django refuses it.
-
-    Raises:
-        RuntimeError: no request is being served here, or the request that started this task is over.
+    Whoever is cancelled meanwhile does not stop it: it runs to its end, and so does its transaction. Return plain
+    values or objects whose fields are loaded: a lazy query would run in the event loop, where Django refuses it.
     """
-    if SyncToAsync.thread_sensitive_context.get(None) is None:
-        raise RuntimeError(
-            "there is no Django thread here, so this call would share one connection with every other: "
-            "call it while a request is served, behind project.threads.DjangoThread, "
-            "or enter asgiref.sync.ThreadSensitiveContext around it and close the connections afterwards"
-        )
-    return await sync_to_async(function, thread_sensitive=True)(*args, **kwargs)
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="django")
+    try:
+        call = sync_to_async(_with_own_connections, thread_sensitive=False, executor=thread)
+        return await call(partial(function, *args, **kwargs))
+    finally:
+        thread.shutdown(wait=False)  # It ends after its call.
+
+
+def _with_own_connections[T](function: Callable[[], T]) -> T:
+    try:
+        return function()
+    finally:
+        connections.close_all()
 
 
 async def has_permission(user_id: int, permission: str) -> bool:

@@ -114,6 +114,8 @@ class _PostgreSQLTransaction(Transaction):
 class _PostgreSQL(Database):
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", wait_s: float) -> None:
         self._pool = pool
+        self._free = pool.get_max_size()
+        """Connections that nobody holds or waits for; below 0 are waiters. The pool knows, but has to count."""
         self._wait_s = wait_s
         super().__init__(
             create_async_engine(
@@ -136,9 +138,9 @@ class _PostgreSQL(Database):
         try:
             records = await connection.fetch(statement.sql, *arguments)
         except BaseException:
-            await self._pool.release(connection, timeout=self._wait_s)  # Once the server has heard of a cancellation.
+            await self.release(connection, timeout=self._wait_s)  # Once the server has heard of a cancellation.
             raise
-        await self._pool.release(connection)
+        await self.release(connection)
         return statement.rows(records)
 
     @asynccontextmanager
@@ -152,32 +154,56 @@ class _PostgreSQL(Database):
             finally:
                 await transaction.rollback_unless_committed()
         finally:
-            await self._pool.release(connection, timeout=self._wait_s)
+            await self.release(connection, timeout=self._wait_s)
 
     async def _acquire(self) -> Connection:
         # A timer is not for free, so only who may have to wait for a connection sets one.
-        wait_s = None if self._pool.get_idle_size() else self._wait_s
+        wait_s = None if self._free > 0 else self._wait_s
+        self._free -= 1
         try:
             return await self._pool.acquire(timeout=wait_s)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise Unavailable(DATABASE_UNAVAILABLE) from error
+        except BaseException as error:
+            self.count_back()
+            if isinstance(error, OSError | TimeoutError | asyncpg.PostgresError | asyncpg.InterfaceError):
+                raise Unavailable(DATABASE_UNAVAILABLE) from error
+            raise
+
+    async def release(self, connection: Connection, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Give a connection back; after ``timeout`` seconds it is closed instead."""
+        try:
+            await self._pool.release(connection, timeout=timeout)
+        finally:
+            self.count_back()
+
+    def count_back(self) -> None:
+        """A connection is free, or has gone and may be replaced."""
+        self._free += 1
 
     async def _lend(self) -> "_Lent":
-        return _Lent(self._pool, await self._acquire())
+        return _Lent(self, await self._acquire())
 
 
 class _Lent:
     """A connection of asyncpg's pool as SQLAlchemy has it: closing it gives it back."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", connection: Connection) -> None:
-        self._pool = pool
+    def __init__(self, database: _PostgreSQL, connection: Connection) -> None:
+        self._database = database
         self._connection = connection
+        self._is_lent = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  asyncpg's signature.
-        await self._pool.release(self._connection, timeout=timeout)
+        if self._is_lent:
+            self._is_lent = False
+            await self._database.release(self._connection, timeout=timeout)
+
+    def terminate(self) -> None:
+        self._connection.terminate()
+        if self._is_lent:
+            self._is_lent = False
+            self._database.count_back()
 
 
 async def _set_up_postgresql(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import request_params_to_args
+from fastapi.dependencies.utils import get_validation_alias, request_params_to_args
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -39,8 +39,10 @@ class _Call:
     """Names of parameters, and the earlier calls whose values they take."""
     needs: tuple[int, ...]
     """All the calls that come first, those included whose value nobody takes."""
+    path: tuple[tuple[str, str, Any], ...]
+    """Parameters from the path, which has one value for each: the name, the name in the path, FastAPI's field."""
     parameters: tuple[tuple[list[Any], Callable[[Request], Any]], ...]
-    """FastAPI's fields, and which part of a request they are read from."""
+    """FastAPI's other fields, and which part of a request they are read from."""
     request_name: str | None
     response_name: str | None
 
@@ -91,6 +93,9 @@ class DirectRoute(APIRoute):
         for call in self._calls:
             arguments = {name: values[index] for name, index in call.results}
             faults: list[Any] = []
+            for name, alias, field in call.path:
+                arguments[name], wrong = field.validate(request.path_params[alias], {}, loc=("path", alias))
+                faults.extend(wrong)
             for fields, part in call.parameters:
                 read, wrong = request_params_to_args(fields, part(request))
                 arguments.update(read)
@@ -153,6 +158,7 @@ def _add_calls(dependant: Dependant, calls: list[_Call], known: dict[Any, int]) 
                 function=dependant.call,
                 results=tuple((name, place) for name, place in places if name is not None),
                 needs=tuple(place for _name, place in places),
+                path=tuple((field.name, get_validation_alias(field), field) for field in dependant.path_params),
                 parameters=tuple((fields, part) for fields, part in _parameters(dependant) if fields),
                 request_name=dependant.request_param_name,
                 response_name=dependant.response_param_name,
@@ -164,7 +170,6 @@ def _add_calls(dependant: Dependant, calls: list[_Call], known: dict[Any, int]) 
 
 def _parameters(dependant: Dependant) -> list[tuple[list[Any], Callable[[Request], Any]]]:
     return [
-        (dependant.path_params, lambda request: request.path_params),
         (dependant.query_params, lambda request: request.query_params),
         (dependant.header_params, lambda request: request.headers),
         (dependant.cookie_params, lambda request: request.cookies),

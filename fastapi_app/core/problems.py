@@ -81,10 +81,9 @@ class ProblemResponses:
         self.app = app
         self.prefix = prefix
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not is_below(scope, self.prefix):
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         replaced: Message | None = None
         text = b""
 
@@ -102,7 +101,7 @@ class ProblemResponses:
                 return send(message)
             return send_problem(message)
 
-        await self.app(scope, receive, send_or_replace)
+        return self.app(scope, receive, send_or_replace)
 
 
 def is_below(scope: Scope, prefix: str) -> bool:

@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
@@ -20,6 +19,7 @@ from sqlalchemy import Connection, Engine, event, text
 from starlette.requests import Request
 
 import asgi
+from fastapi_app.core.bridge import call_django
 from fastapi_app.core.database import Session
 from fastapi_app.core.resources import ResourceStack
 from project import urls
@@ -88,13 +88,13 @@ async def sleep(seconds: float) -> str:
 
 @router.get("/django-sleep")
 async def django_sleep(seconds: float) -> str:
-    await sync_to_async(time.sleep)(seconds)
+    await call_django(time.sleep, seconds)
     return "slept"
 
 
 @router.get("/backend-pid")
 async def get_backend_pid() -> int:
-    return await sync_to_async(backend_pid)()
+    return await call_django(backend_pid)
 
 
 @router.get("/boom")

@@ -4,19 +4,17 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
 import pytest_asyncio
 from django.contrib.auth.models import Group, Permission
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from fastapi import FastAPI
-from starlette.middleware import Middleware
-from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_app.core.bridge import call_django, has_permission
 from project.accounts.models import User
-from project.threads import DjangoThread
 
 pytestmark = pytest.mark.asyncio
 
@@ -38,7 +36,7 @@ def current_thread() -> str:
     return f"{threading.current_thread().name} {threading.get_ident()}"
 
 
-api = FastAPI(middleware=[Middleware(DjangoThread)])
+api = FastAPI()
 
 
 @api.post("/groups/{names}")
@@ -82,16 +80,21 @@ async def test_call_django__error_in_atomic__is_raised_here_and_rolls_all_of_it_
     assert (await requests.get("/groups")).json() == []
 
 
-async def test_call_django__twice_in_one_request__runs_in_that_requests_own_thread(
+async def test_call_django__each_call__has_a_thread_of_its_own_and_gives_its_connection_back(
     requests: httpx2.AsyncClient,
 ) -> None:
+    def connection_in_use() -> Any:
+        connection.ensure_connection()
+        return connection
+
     answers = [answer.json() for answer in await asyncio.gather(*(requests.get("/threads") for _ in range(4)))]
+    used = await call_django(connection_in_use)
 
-    assert all(first == second and first.startswith("django") for first, second in answers)
-    assert len({first for first, _second in answers}) == 4
+    assert all(thread.startswith("django") for threads in answers for thread in threads)
+    assert used.connection is None
 
 
-async def test_call_django__of_several_requests__do_not_wait_for_each_other(requests: httpx2.AsyncClient) -> None:
+async def test_call_django__beside_each_other__do_not_wait(requests: httpx2.AsyncClient) -> None:
     begun = time.perf_counter()
 
     await asyncio.gather(*(requests.get("/threads") for _ in range(8)))
@@ -99,26 +102,16 @@ async def test_call_django__of_several_requests__do_not_wait_for_each_other(requ
     assert time.perf_counter() - begun < 0.8  # One after the other they would take 8 x 2 x 0.1 s.
 
 
-async def test_call_django__outside_a_request__names_the_cure() -> None:
-    with pytest.raises(RuntimeError, match=r"no Django thread here.*behind project\.threads\.DjangoThread"):
-        await call_django(group_names)
+async def test_call_django__cancelled__its_transaction_runs_to_its_end(database: str) -> None:
+    def slowly() -> None:
+        time.sleep(0.2)
+        make_groups("red")
 
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(call_django(slowly), 0.05)
+    await asyncio.sleep(0.4)
 
-async def test_call_django__from_a_task_that_outlives_its_request__is_refused(database: str) -> None:
-    left_behind: list[asyncio.Task[list[str]]] = []
-
-    async def later() -> list[str]:
-        await asyncio.sleep(0.05)
-        return await call_django(group_names)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        left_behind.append(asyncio.create_task(later()))
-
-    messages: asyncio.Queue[Message] = asyncio.Queue()
-    await DjangoThread(app)({"type": "http"}, messages.get, messages.put)
-
-    with pytest.raises(RuntimeError, match="has exited"):
-        await left_behind[0]
+    assert await call_django(group_names) == ["red"]
 
 
 @pytest.fixture
