@@ -28,6 +28,7 @@ from fastapi_app.app import create_api  # noqa: E402
 from fastapi_app.core.database import database_answers  # noqa: E402
 from fastapi_app.core.errors import root_server_error  # noqa: E402
 from fastapi_app.core.problems import ProblemResponses  # noqa: E402
+from fastapi_app.core.rate_limits import limits_are_counted, rate_limited  # noqa: E402
 from fastapi_app.core.requests import State  # noqa: E402
 from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E402
 from fastapi_app.core.revocation import revocations_are_fresh  # noqa: E402
@@ -76,9 +77,9 @@ app = Starlette(
         Middleware(ProblemResponses, prefix="/api"),
         Middleware(TrustedHosts, config.trusted_hosts),
         Middleware(RequireLifespan),
-        Middleware(BodyLimit, config.max_body_bytes),
+        Middleware(BodyLimit, config.max_body_bytes, {"/api/v1/users/import": config.max_import_bytes}),
         Middleware(Deadline, seconds=config.request_timeout_s),
-        Middleware(MountBeforeRouter, "/api", api, [Middleware(CancelOnDisconnect)]),
+        Middleware(MountBeforeRouter, "/api", api, [*rate_limited(config), Middleware(CancelOnDisconnect)]),
         Middleware(DjangoThread),
     ],
     exception_handlers={Exception: root_server_error},
@@ -87,7 +88,13 @@ app = Starlette(
         Route("/healthz", alive),
         Route(
             "/readyz",
-            readiness(database=database_answers, migrations=migrations_are_applied, revocations=revocations_are_fresh),
+            readiness(
+                database=database_answers,
+                migrations=migrations_are_applied,
+                revocations=revocations_are_fresh,
+                **({"rate_limits": limits_are_counted} if config.redis_url else {}),
+                can_do_without={"rate_limits"},
+            ),
         ),
         mount("/", in_lanes),
     ],

@@ -24,6 +24,7 @@ def create_api() -> FastAPI:
             HTTPStatus.UNAUTHORIZED,
             HTTPStatus.FORBIDDEN,
             HTTPStatus.UNPROCESSABLE_CONTENT,
+            HTTPStatus.TOO_MANY_REQUESTS,
             HTTPStatus.INTERNAL_SERVER_ERROR,
         ),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from limits import parse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -140,6 +141,11 @@ class Config(BaseSettings):
     django_wait_s: Seconds = 10.0
     """How long one waits to begin in Django (then 503)."""
 
+    rate_limit_principal: str = "6000/minute"
+    """Requests of one caller to ``/api``; 0 is no limit."""
+    rate_limit_address: str = "12000/minute"
+    """Requests from one address to ``/api``, whoever calls; 0 is no limit."""
+
     api_audience: str = "tandem-api"
     """The audience (``aud``) that a token must name to be taken by ``/api``."""
     trusted_issuers: Annotated[tuple[TrustedIssuer, ...], NoDecode] = ()
@@ -151,6 +157,8 @@ class Config(BaseSettings):
     """Time a request has to begin its response (then 504)."""
     max_body_bytes: int = Field(default=5 * 1024 * 1024, ge=0)
     """Largest request body (then 413), for both halves."""
+    max_import_bytes: int = Field(default=10 * 1024 * 1024, ge=0)
+    """Largest file of an import (then 413)."""
     startup_timeout_s: Seconds = 60.0
     """Time all resources together have to open, migrations in development included."""
     shutdown_timeout_s: Seconds = 10.0
@@ -199,6 +207,16 @@ class Config(BaseSettings):
         if len(set(issuers)) < len(issuers):
             raise ValueError("TRUSTED_ISSUERS: name each issuer once; the service itself (BASE_URL) is trusted already")
         return self
+
+    @field_validator("rate_limit_principal", "rate_limit_address")
+    @classmethod
+    def _limit(cls, value: str) -> str:
+        try:
+            if value != "0":
+                parse(value)
+        except ValueError:
+            raise ValueError("give a limit such as 600/minute, or 0 for none") from None
+        return value
 
     @model_validator(mode="after")
     def _safe_in_production(self) -> Self:

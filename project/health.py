@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
@@ -21,15 +21,22 @@ async def alive(_request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok", headers={"cache-control": "no-store"})
 
 
-def readiness(**checks: Check) -> Callable[[Request], Awaitable[JSONResponse]]:
-    """An endpoint that runs ``checks`` side by side: 200 when all pass, 503 naming each that does not."""
+def readiness(
+    *, can_do_without: Set[str] = frozenset(), **checks: Check
+) -> Callable[[Request], Awaitable[JSONResponse]]:
+    """An endpoint that runs ``checks`` side by side: 200 when all pass, 503 naming each that does not.
+
+    One that fails, and that the process ``can_do_without``, is named, too, and leaves it in service.
+    """
 
     async def ready(request: Request) -> JSONResponse:
         outcomes = await asyncio.gather(*(_run(name, check, request) for name, check in checks.items()))
-        is_ready = all(outcome == "ok" for outcome in outcomes)
+        outcome_of = dict(zip(checks, outcomes, strict=True))
+        failing = {name for name, outcome in outcome_of.items() if outcome != "ok"}
+        status = "unavailable" if failing - can_do_without else "degraded" if failing else "ready"
         return JSONResponse(
-            {"status": "ready" if is_ready else "unavailable", "checks": dict(zip(checks, outcomes, strict=True))},
-            status_code=200 if is_ready else 503,
+            {"status": status, "checks": outcome_of},
+            status_code=503 if status == "unavailable" else 200,
             headers={"cache-control": "no-store"},
         )
 

@@ -7,7 +7,7 @@ a layer that every message and every suspension passes through.
 import random
 import re
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 
 from asgi_correlation_id import correlation_id
@@ -70,14 +70,18 @@ class TrustedHosts:
 
 
 class BodyLimit:
-    """Starlette's limit on the size of a body, for the requests that have one."""
+    """Starlette's limit on the size of a body, for the requests that have one; some paths have their own."""
 
-    def __init__(self, app: ASGIApp, max_body_size: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_size: int, own: Mapping[str, int] | None = None) -> None:
         self.app = app
         self._limited = RequestBodyLimitMiddleware(app, max_body_size)
+        self._own = {path: RequestBodyLimitMiddleware(app, size) for path, size in (own or {}).items()}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        return (self._limited if scope["type"] == "http" and may_have_body(scope) else self.app)(scope, receive, send)
+        if scope["type"] != "http" or not may_have_body(scope):
+            return self.app(scope, receive, send)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return self._own.get(path, self._limited)(scope, receive, send)
 
 
 def may_have_body(scope: Scope) -> bool:

@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "project.accounts",
     "project.clients",
     "project.identity",
+    "project.idempotency",
     "project.schema",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -81,7 +82,7 @@ if config.is_sqlite:
     Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
 
 # The apps whose models are written out as SQLAlchemy tables, and the file they are written to (docs/schema.md).
-SCHEMA_APPS = ["accounts", "identity"]
+SCHEMA_APPS = ["accounts", "idempotency", "identity"]
 SCHEMA_FILE = BASE_DIR / "fastapi_app" / "core" / "tables.py"
 
 AUTH_USER_MODEL = "accounts.User"

@@ -15,6 +15,16 @@ class Principal:
     """None: a machine calls, for nobody but itself."""
     client_id: str
     scopes: frozenset[str]
+    issuer: str = ""
+    """Whose name for a machine ``client_id`` is; empty: our own."""
+
+    @property
+    def name(self) -> str:
+        """What tells callers apart, whatever token or API key they show: rate limits and idempotency keys are per name.
+
+        A machine has one of its own, which no machine of another issuer has.
+        """
+        return f"client:{self.issuer}:{self.client_id}" if self.user_id is None else f"user:{self.user_id}"
 
 
 @dataclass(frozen=True, slots=True)

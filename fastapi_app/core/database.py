@@ -58,6 +58,14 @@ class Executor(ABC):
         rows = await self.fetch_all(statement, **values)
         return rows[0] if rows else None
 
+    @abstractmethod
+    def transaction(self) -> AbstractAsyncContextManager["Transaction"]:
+        """A transaction, rolled back at the end unless it was committed.
+
+        Inside it run nothing on the database itself: that would take a second connection while holding the first.
+        In a transaction this is that transaction, whose own commit decides, so let an exception leave it to undo it.
+        """
+
 
 class Transaction(Executor):
     """Statements that become true together, by ``commit``, or not at all."""
@@ -66,6 +74,23 @@ class Transaction(Executor):
     async def commit(self) -> None:
         """Make it true. Raises what ``fetch_all`` raises; deferred constraints are checked now."""
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Transaction"]:
+        yield _Joined(self)
+
+
+class _Joined(Transaction):
+    """A transaction within another, which commits for both."""
+
+    def __init__(self, outer: Transaction) -> None:
+        self._outer = outer
+
+    async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
+        return await self._outer.fetch_all(statement, **values)
+
+    async def commit(self) -> None:
+        """Nothing yet."""
+
 
 class Database(Executor):
     """The process's database; safe to use from many tasks at once."""
@@ -73,13 +98,6 @@ class Database(Executor):
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self.sessions = async_sessionmaker(engine, expire_on_commit=False)
-
-    @abstractmethod
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction, rolled back at the end unless it was committed.
-
-        Inside it run nothing on the database itself: that would take a second connection while holding the first.
-        """
 
     async def ping(self) -> None:
         """Have the database answer. Raises what ``fetch_all`` raises when it does not."""

@@ -125,9 +125,8 @@ class DirectRoute(APIRoute):
 
 def _empty_response() -> Response:
     """What a parameter of type ``Response`` is given: its headers join the answer's, its status replaces it."""
-    response = Response()
-    del response.headers["content-length"]
-    response.status_code = 0
+    response = Response.__new__(Response)  # Its constructor makes headers, which would only be taken out again.
+    response.raw_headers, response.status_code, response.body, response.background = [], 0, b"", None
     return response
 
 

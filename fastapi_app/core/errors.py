@@ -37,7 +37,7 @@ class AppError(Exception):
     def __init__(self, detail: str | None = None, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail or self.detail or self.status.phrase)
         self.headers = headers
-        self.errors: list[dict[str, str]] | None = None
+        self.errors: list[dict[str, Any]] | None = None
 
 
 class Unauthenticated(AppError):
@@ -62,6 +62,69 @@ class Conflict(AppError):
     """It contradicts what is there."""
 
     status = HTTPStatus.CONFLICT
+
+
+class PreconditionFailed(AppError):
+    """It is not, or no longer, as the request's ``If-Match`` has it."""
+
+    status = HTTPStatus.PRECONDITION_FAILED
+    detail = "It has changed since: get it again, and decide anew."
+
+
+class PreconditionRequired(AppError):
+    """The route changes nothing without ``If-Match`` (RFC 6585, section 3)."""
+
+    status = HTTPStatus.PRECONDITION_REQUIRED
+    detail = "Say which version you are changing: send its ETag as If-Match."
+
+
+class NotAcceptable(AppError):
+    """None of the forms that ``Accept`` names is to be had."""
+
+    status = HTTPStatus.NOT_ACCEPTABLE
+
+
+class UnsupportedMediaType(AppError):
+    """The body is in a form that the route does not read."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class KeyReused(AppError):
+    """An ``Idempotency-Key`` came with another request before."""
+
+    status = HTTPStatus.UNPROCESSABLE_CONTENT
+    detail = "This Idempotency-Key was used for a different request: take a new key."
+
+
+class InFlight(AppError):
+    """The first request with this ``Idempotency-Key`` is still being answered."""
+
+    status = HTTPStatus.CONFLICT
+    detail = "The first request with this Idempotency-Key is still being answered."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
+class TooManyRequests(AppError):
+    """More requests than the limit allows in its window."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, whose: str, wait_s: int) -> None:
+        super().__init__(f"Too many requests of this {whose}.", headers={"Retry-After": str(wait_s)})
+
+
+class InvalidRows(AppError):
+    """Rows of a file are wrong; nothing of it was saved."""
+
+    status = HTTPStatus.UNPROCESSABLE_CONTENT
+    detail = "Nothing was saved, because lines are wrong."
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.errors = errors
 
 
 class Unavailable(AppError):

@@ -40,7 +40,9 @@ class ExternalSubjects:
         client_id = str(read(claims, names.client_id) or "")
         if self._is_machine(claims, client_id):
             scopes = read_scopes(claims, names.machine_scope or names.scope) & SCOPES.keys()
-            return Credential(Principal(None, client_id, scopes), float(claims["exp"]), Revocable())
+            return Credential(
+                Principal(None, client_id, scopes, self._settings.issuer), float(claims["exp"]), Revocable()
+            )
         rows = await self._find(claims["sub"]) or await self._link(claims)
         user = rows[0]
         if not user["is_active"]:

@@ -22,6 +22,8 @@ class FieldError(BaseModel):
     """Where in the body, as a JSON Pointer fragment (RFC 6901, section 6)."""
     parameter: str | None = None
     """Which path, query or header parameter."""
+    line: int | None = None
+    """Where in a file, counted from 1; ``pointer`` then leads into that line's object."""
 
 
 class Problem(BaseModel):
@@ -47,6 +49,19 @@ PROBLEMS: dict[int, dict[str, Any]] = {
 }
 
 
+PROBLEMS[HTTPStatus.TOO_MANY_REQUESTS]["headers"] = {
+    "RateLimit-Policy": {
+        "description": "The limits: at most q requests in w seconds (draft-ietf-httpapi-ratelimit-headers).",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "What is left of each: r requests in the next t seconds.",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
+}
+
+
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """``responses=`` of a route: the problems that it can answer with."""
     return {status.value: PROBLEMS[status.value] for status in statuses}
@@ -58,7 +73,7 @@ def problem_response(
     *,
     problem_type: str = "about:blank",
     headers: Mapping[str, str] | None = None,
-    errors: Sequence[Mapping[str, str]] | None = None,
+    errors: Sequence[Mapping[str, Any]] | None = None,
 ) -> Response:
     """A response with a problem as its body; members that say nothing are left out."""
     members = {

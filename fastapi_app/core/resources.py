@@ -11,6 +11,8 @@ import httpx2
 from starlette.types import ASGIApp
 
 from fastapi_app.core.database import Database, open_database
+from fastapi_app.core.rate_limits import MemoryCounter, RateLimiter, limits_of, share_counts
+from fastapi_app.core.redis import SharedRedis, open_redis
 from fastapi_app.core.revocation import RevocationView, open_revocations
 from fastapi_app.core.security import Authenticator, open_authenticator
 from project.config import Config, StartupError
@@ -29,6 +31,8 @@ class Resources:
     http: httpx2.AsyncClient
     revocations: RevocationView
     authenticator: Authenticator
+    redis: SharedRedis | None
+    rate_limiter: RateLimiter
 
 
 class ResourceStack:
@@ -93,4 +97,10 @@ async def open_resources(stack: ResourceStack, config: Config, issuer: ASGIApp) 
     http = await stack.open("the HTTP client", httpx2.AsyncClient(timeout=HTTP_TIMEOUT_S))
     revocations = await stack.open("the revocations", open_revocations(database, remember_s=config.max_token_ttl_s))
     authenticator = await stack.open("the authenticator", open_authenticator(config, database, revocations, issuer))
-    return Resources(database, http, revocations, authenticator)
+    redis = await stack.open("Redis", open_redis(config)) if config.redis_url else None
+    rate_limiter = (
+        await stack.open("the rate limiter", share_counts(config, redis))
+        if redis
+        else RateLimiter(limits_of(config), MemoryCounter())
+    )
+    return Resources(database, http, revocations, authenticator, redis, rate_limiter)

@@ -23,4 +23,5 @@ def include(api: FastAPI, router: APIRouter, prefix: str) -> None:
     for route in router.routes:
         assert isinstance(route, APIRoute)  # noqa: S101  What a domain's router is made of.
         options = {name: getattr(route, name) for name in _OPTIONS}
-        api.router.add_api_route(f"{prefix}{route.path}", route.endpoint, **options, route_class_override=DirectRoute)
+        route_class = type(route) if isinstance(route, DirectRoute) else DirectRoute
+        api.router.add_api_route(f"{prefix}{route.path}", route.endpoint, **options, route_class_override=route_class)

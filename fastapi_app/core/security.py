@@ -130,6 +130,8 @@ class Requires:
             self._forbid(principal)
         if request.method not in READS and resources.revocations.is_stale:
             raise Unavailable("What was revoked cannot be looked up just now, so nothing is changed.")
+        if "rate_limits" in request.scope:
+            request.scope["rate_limits"].count_principal(principal.name)
         return principal
 
     def _forbid(self, principal: Principal) -> NoReturn:

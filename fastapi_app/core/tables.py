@@ -41,6 +41,11 @@ class User(Base):
     is_staff: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.FetchedValue())
     is_superuser: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.FetchedValue())
     token_version: Mapped[int] = mapped_column(sa.BigInteger, server_default=sa.FetchedValue())
+    version: Mapped[int] = mapped_column(
+        sa.BigInteger,
+        server_default=sa.FetchedValue(),
+        onupdate=sa.text('"version" + 1'),
+    )
     created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
     updated_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue(), onupdate=now)
 
@@ -88,6 +93,26 @@ class UserUserPermissions(Base):
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     user_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("accounts_user.id"))
     permission_id: Mapped[int] = mapped_column(sa.Integer, sa.ForeignKey("auth_permission.id"))
+
+
+IDEMPOTENCY_KEY_UNIQUE = sa.UniqueConstraint("caller", "route", "key", name="idempotency_key_unique")
+
+
+class KeptAnswer(Base):
+    """idempotency.KeptAnswer."""
+
+    __tablename__ = "idempotency_keptanswer"
+    __table_args__ = (IDEMPOTENCY_KEY_UNIQUE,)
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
+    caller: Mapped[str] = mapped_column(sa.String(255))
+    route: Mapped[str] = mapped_column(sa.String(255))
+    key: Mapped[str] = mapped_column(sa.String(255))
+    fingerprint: Mapped[str] = mapped_column(sa.String(64))
+    status: Mapped[int | None] = mapped_column(sa.SmallInteger)
+    headers: Mapped[Any | None] = mapped_column(Json)
+    body: Mapped[bytes | None] = mapped_column(sa.LargeBinary)
+    created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
 
 
 IDENTITY_SIGNINGKEY_KID_UNIQUE = sa.UniqueConstraint("kid", name="identity_signingkey_kid_unique")

@@ -11,6 +11,7 @@ from django.utils import timezone
 from project.schema.errors import CannotMap
 from project.schema.fields import TYPES, AnyField
 from project.schema.source import Source, literal
+from project.versions import VersionField
 
 _FROM_THE_DATABASE = "sa.FetchedValue()"
 
@@ -47,6 +48,9 @@ def _on_insert(field: AnyField) -> tuple[Source, ...]:
 
 
 def _on_update(field: AnyField) -> tuple[Source, ...]:
+    if isinstance(field, VersionField):
+        raised = literal(f'"{field.column}" + 1')
+        return (Source(f"onupdate=sa.text({raised.code})"),)
     return (_keyword("onupdate", _this_moment(field)),) if getattr(field, "auto_now", False) else ()
 
 

@@ -1,0 +1,141 @@
+"""Entity tags and the conditions made of them (RFC 9110, sections 8.8.3 and 13.1), for resources with a version."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Response
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from fastapi_app.core.errors import InvalidParameter, PreconditionRequired
+from fastapi_app.core.statements import Row
+
+ANY = "*"
+ETAG_HEADER: dict[str, Any] = {
+    "ETag": {
+        "description": "The version of what is shown (RFC 9110, section 8.8.3).",
+        "schema": {"type": "string"},
+    }
+}
+"""How ``responses`` declare it."""
+
+
+def parse(name: str, value: str) -> Sequence[str]:
+    """The tags of a condition, each as it is written, or ``ANY`` alone.
+
+    Raises:
+        InvalidParameter: it is neither ``*`` nor a list of entity tags; ``name`` is the header's.
+    """
+    if value.strip() == ANY:
+        return (ANY,)
+    tags, rest = list[str](), value
+    while rest := rest.lstrip(" \t,"):
+        parts = rest.split('"', 2)
+        if (
+            len(parts) != 3  # noqa: PLR2004  What is before, in and after the quotes.
+            or parts[0] not in {"", "W/"}
+            or any(character <= " " or character == "\x7f" for character in parts[1])
+            or parts[2].lstrip(" \t")[:1] not in {"", ","}
+        ):
+            raise InvalidParameter(name, 'Give entity tags as ETag has them, such as "7-1f2e3d4c", or *.')
+        weak, opaque, rest = parts
+        tags.append(f'{weak}"{opaque}"')
+    if not tags:
+        raise InvalidParameter(name, "It names no entity tag.")
+    return tags
+
+
+class EntityTags:
+    """The strong tags of a resource: a row's version, and the shape in which this release shows it.
+
+    With the shape in it, a client that kept an answer of an earlier release asks again and is shown new fields.
+    """
+
+    def __init__(self, shown_as: type[BaseModel]) -> None:
+        shape = json.dumps(shown_as.model_json_schema(mode="serialization"), sort_keys=True)
+        self._end = f'-{hashlib.sha256(shape.encode()).hexdigest()[:8]}"'
+
+    def tag(self, row: Row) -> str:
+        """The row's entity tag."""
+        return f'"{row["version"]}{self._end}'
+
+    def mark(self, row: Row, response: Response) -> Row:
+        """The row, with its tag in ``response``."""
+        response.raw_headers.append((b"etag", self.tag(row).encode()))
+        return row
+
+    def answer(self, row: Row, request: Request, response: Response) -> Row | Response:
+        """The row, with its tag in ``response``; or 304 when the GET's ``If-None-Match`` has the tag already.
+
+        Raises:
+            InvalidParameter: the header is not a condition.
+        """
+        condition = request.headers.get("if-none-match")
+        if condition is not None and self._has(condition, tag := self.tag(row)):
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
+        return self.mark(row, response)
+
+    @staticmethod
+    def _has(condition: str, tag: str) -> bool:
+        """Weak comparison, as a cache's question wants it."""
+        tags = parse("If-None-Match", condition)
+        return ANY in tags or any(one.removeprefix("W/") == tag for one in tags)
+
+    def versions(self, condition: str) -> frozenset[int] | None:
+        """The versions that ``If-Match`` lets be changed; None is any. A weak tag is none of them.
+
+        Raises:
+            InvalidParameter: it is not a condition.
+        """
+        tags = parse("If-Match", condition)
+        if ANY in tags:
+            return None
+        numbers = [tag[1 : -len(self._end)] for tag in tags if tag[0] == '"' and tag.endswith(self._end)]
+        return frozenset(int(number) for number in numbers if number.isdecimal() and number.isascii())
+
+
+class IfMatch:
+    """A dependency: the versions that a change may begin from, by ``If-Match``; None is any.
+
+    Raises:
+        InvalidParameter: the header is not a condition.
+        PreconditionRequired: there is none, and the route demands one (RFC 6585, section 3).
+    """
+
+    def __init__(self, tags: EntityTags, *, required: bool = False) -> None:
+        self._tags = tags
+        self._required = required
+
+    async def __call__(self, request: Request) -> frozenset[int] | None:
+        condition = request.headers.get("if-match")
+        if condition is not None:
+            return self._tags.versions(", ".join(request.headers.getlist("if-match")))
+        if self._required:
+            raise PreconditionRequired
+        return None
+
+
+def _parameter(name: str, description: str, *, required: bool = False) -> dict[str, Any]:
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "header",
+                "required": required,
+                "description": description,
+                "schema": {"type": "string"},
+            }
+        ]
+    }
+
+
+IF_NONE_MATCH = _parameter("If-None-Match", "Entity tags, or *: 304 when the present one is among them.")
+"""``openapi_extra`` of a route that ``EntityTags.answer`` answers."""
+IF_MATCH = _parameter("If-Match", "Entity tags, or *: 412 when the present one is not among them.")
+IF_MATCH_REQUIRED = _parameter(
+    "If-Match", "Entity tags, or *: 412 when the present one is not among them, 428 without any.", required=True
+)
+"""``openapi_extra`` of a route with ``IfMatch``."""

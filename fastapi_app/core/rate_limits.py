@@ -1,0 +1,234 @@
+"""Rate limits: so many requests of one caller, and from one address, in each window of time.
+
+The window is fixed by the clock (every minute anew), because counting is then one addition, and its end is known to
+all: docs/decisions/0012-rate-limits.md.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from limits import parse
+from limits.aio.storage import RedisStorage
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastapi_app.core.errors import TooManyRequests, Unavailable
+from fastapi_app.core.problems import problem_response
+from fastapi_app.core.redis import SharedRedis
+from fastapi_app.core.requests import AppRequest
+from project.config import Config
+
+logger = logging.getLogger(__name__)
+
+ADDRESS, PRINCIPAL = "address", "principal"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many requests of one of its kind in each window."""
+
+    name: str
+    amount: int
+    window_s: int
+
+    @property
+    def policy(self) -> str:
+        """An item of ``RateLimit-Policy`` (draft-ietf-httpapi-ratelimit-headers)."""
+        return f'"{self.name}";q={self.amount};w={self.window_s}'
+
+
+def limits_of(config: Config) -> dict[str, Limit]:
+    """The limits that are configured, by name."""
+    written = {ADDRESS: config.rate_limit_address, PRINCIPAL: config.rate_limit_principal}
+    parsed = {name: parse(text) for name, text in written.items() if text != "0"}
+    return {name: Limit(name, limit.amount, limit.get_expiry()) for name, limit in parsed.items()}
+
+
+class MemoryCounter:
+    """Counts in this process. A window's counts go when it ends, so nothing has to be looked for and deleted."""
+
+    MOST_COUNTED = 100_000
+    """Of a window; who comes after them is let through."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, tuple[int, dict[str, int]]] = {}
+
+    def count(self, limit: Limit, whose: str, window: int) -> int:
+        """How many there are of one in this window, this one included."""
+        current, counts = self._windows.get(limit.name, (-1, {}))
+        if current != window:
+            counts = {}
+            self._windows[limit.name] = (window, counts)
+        number = counts.get(whose, 0) + 1
+        if number > 1 or len(counts) < self.MOST_COUNTED:
+            counts[whose] = number
+        return number
+
+
+type _Key = tuple[Limit, str, int]
+"""A limit, whose requests, and in which window."""
+
+
+class SharedCounter(MemoryCounter):
+    """Counts in this process, and tells Redis every ``SHARE_EVERY_S``, which tells what the other processes counted.
+
+    A request never waits for Redis, and while it is dead each process still has its own counts. The price: what the
+    others let through since the last time is not known yet.
+    """
+
+    SHARE_EVERY_S = 0.1
+
+    def __init__(self, redis: SharedRedis) -> None:
+        super().__init__()
+        self._redis = redis
+        pool: Any = redis.client.connection_pool  # It hands its options on to the client, whatever they are.
+        self._storage = RedisStorage(
+            "async+redis://", implementation="redispy", key_prefix="tandem:limits", connection_pool=pool
+        )
+        self._untold: dict[_Key, int] = {}
+        self._told: dict[_Key, int] = {}
+        self._of_others: dict[_Key, int] = {}
+
+    def count(self, limit: Limit, whose: str, window: int) -> int:
+        key = (limit, whose, window)
+        self._untold[key] = self._untold.get(key, 0) + 1
+        return super().count(limit, whose, window) + self._of_others.get(key, 0)
+
+    async def share_for_ever(self) -> None:
+        """Tell and be told, again and again."""
+        while True:
+            await asyncio.sleep(self.SHARE_EVERY_S)
+            try:
+                await self.share()
+            except Exception:
+                logger.exception("cannot share the counts of rate limits")
+
+    async def share(self) -> None:
+        """Tell what was counted since the last time, and be told of the others."""
+        now, untold = int(time.time()), self._untold
+        self._untold = {}
+        for key, number in untold.items():
+            limit, whose, window = key
+            if window == now // limit.window_s and not await self._tell(key, f"{limit.name}:{whose}:{window}", number):
+                self._untold[key] = self._untold.get(key, 0) + number
+        for known in (self._told, self._of_others):
+            for key in [key for key in known if key[2] != now // key[0].window_s]:
+                del known[key]
+
+    async def _tell(self, key: _Key, name: str, number: int) -> bool:
+        total = await self._redis.ask(lambda: self._storage.incr(name, key[0].window_s, number))
+        if total is None:
+            return False
+        self._told[key] = self._told.get(key, 0) + number
+        self._of_others[key] = total - self._told[key]
+        return True
+
+
+class RateLimiter:
+    """The limits, and what counts."""
+
+    def __init__(self, limits: dict[str, Limit], counter: MemoryCounter) -> None:
+        self.address, self.principal = limits.get(ADDRESS), limits.get(PRINCIPAL)
+        self.policy = ", ".join(limit.policy for limit in limits.values()).encode()
+        self.counter = counter
+
+
+@asynccontextmanager
+async def share_counts(config: Config, redis: SharedRedis) -> AsyncIterator[RateLimiter]:
+    """The limits that are configured, counted together with the other processes."""
+    counter = SharedCounter(redis)
+    sharing = asyncio.create_task(counter.share_for_ever())
+    try:
+        yield RateLimiter(limits_of(config), counter)
+    finally:
+        sharing.cancel()
+        await asyncio.gather(sharing, return_exceptions=True)
+
+
+class Usage:
+    """What one request uses of the limits; found in its scope as ``rate_limits``."""
+
+    __slots__ = ("_limiter", "_used")
+
+    def __init__(self, limiter: RateLimiter) -> None:
+        self._limiter = limiter
+        self._used: dict[str, bytes] = {}
+
+    def count_principal(self, name: str) -> None:
+        """Count the request, once, against its principal's limit. Raises TooManyRequests: it is one too many."""
+        limit = self._limiter.principal
+        if limit is not None and PRINCIPAL not in self._used:
+            self.count(limit, name)
+
+    def count(self, limit: Limit, whose: str) -> None:
+        """Count the request against a limit. Raises TooManyRequests: it is one too many."""
+        now = int(time.time())
+        window, passed = divmod(now, limit.window_s)
+        left = limit.amount - self._limiter.counter.count(limit, whose, window)
+        reset_s = limit.window_s - passed
+        self._used[limit.name] = b'"%s";r=%d;t=%d' % (limit.name.encode(), max(left, 0), reset_s)
+        if left < 0:
+            raise TooManyRequests(limit.name, reset_s)
+
+    def add_headers(self, message: Message) -> Message:
+        """A response's start with ``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers)."""
+        policy, used = (b"ratelimit-policy", self._limiter.policy), (b"ratelimit", b", ".join(self._used.values()))
+        return {**message, "headers": [*message["headers"], policy, used]}
+
+
+class RateLimits:
+    """Middleware: counts a request against its address, tells in each response what is left, and refuses with 429."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http":
+            return self.app(scope, receive, send)
+        limiter: RateLimiter = scope["state"]["resources"].rate_limiter
+        scope["rate_limits"] = usage = Usage(limiter)
+
+        def send_with_usage(message: Message) -> Awaitable[None]:
+            return send(usage.add_headers(message) if message["type"] == "http.response.start" else message)
+
+        try:
+            if limiter.address is not None and scope["client"] is not None:
+                usage.count(limiter.address, network(scope["client"][0]))
+        except TooManyRequests as error:
+            response = problem_response(error.status, str(error), headers=error.headers)
+            return response(scope, receive, send_with_usage)
+        return self.app(scope, receive, send_with_usage)
+
+
+def rate_limited(config: Config) -> list[Middleware]:
+    """The middleware, or none where no limit is set."""
+    return [Middleware(RateLimits)] if limits_of(config) else []
+
+
+@lru_cache(maxsize=4096)
+def network(host: str) -> str:
+    """Whom an address stands for: of IPv6, one customer has the whole /64."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:  # A socket without addresses, or what a proxy passed on unseen.
+        return "unknown"
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, 64), strict=False))
+
+
+async def limits_are_counted(request: Request) -> None:
+    """Readiness: Redis answers, where there is one. Raises Unavailable: without it each process counts alone."""
+    redis = AppRequest(request.scope).state["resources"].redis
+    if redis is not None and not await redis.answers():
+        raise Unavailable("Redis does not answer")
