@@ -2,9 +2,22 @@
 
 import datetime
 import unicodedata
+from enum import StrEnum
 from typing import Annotated
 
-from pydantic import MISSING, AfterValidator, BaseModel, ConfigDict, EmailStr, Field, StrictBool, StringConstraints
+from pydantic import (
+    MISSING,
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    EmailStr,
+    Field,
+    StrictBool,
+    StringConstraints,
+)
+
+from fastapi_app.core.pagination import PageQuery
 
 
 def _lower_case(value: str) -> str:
@@ -21,6 +34,42 @@ Email = Annotated[EmailStr, Field(max_length=254), AfterValidator(_lower_case)]
 DisplayName = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=150), AfterValidator(_without_controls)
 ]
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=254), AfterValidator(_without_controls)]
+EARLIEST = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+LATEST = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
+Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
+"""A moment that every database and every time zone knows."""
+
+
+class UserSort(StrEnum):
+    """The orders to list users in; a minus is for the last first."""
+
+    ID = "id"
+    ID_DESCENDING = "-id"
+    CREATED = "created_at"
+    CREATED_DESCENDING = "-created_at"
+    EMAIL = "email"
+    EMAIL_DESCENDING = "-email"
+
+
+class UserQuery(PageQuery):
+    """Which users to list, and in which order."""
+
+    email: Annotated[
+        Text | None,
+        AfterValidator(lambda value: value and value.lower()),
+        Field(description="The one with this address, in any case."),
+    ] = None
+    is_active: Annotated[bool | None, Field(description="Only those who are, or are not.")] = None
+    created_from: Annotated[Moment | None, Field(description="Created then or later; sorts by created_at.")] = None
+    created_before: Annotated[Moment | None, Field(description="Created before; sorts by created_at.")] = None
+    search: Annotated[
+        Text | None,
+        Field(description="The beginning of an address or a name, in any case; sorted by what it matches."),
+    ] = None
+    sort: Annotated[UserSort | None, Field(description="Without it: by id, or as a filter says.")] = None
 
 
 class UserOut(BaseModel):
@@ -52,3 +101,10 @@ class UserUpdate(BaseModel):
     email: Email | MISSING = MISSING
     display_name: DisplayName | MISSING = MISSING
     is_active: StrictBool | MISSING = MISSING
+
+
+class ImportOut(BaseModel):
+    """What an import did."""
+
+    created: int
+    """Users; all rows of the file."""
