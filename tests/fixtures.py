@@ -24,6 +24,7 @@ from asgi import app
 from project.accounts.models import User
 from project.clients.models import Client
 from project.config import config
+from project.idempotency.models import KeptAnswer
 from project.identity.api_keys import keep, new_key
 from project.identity.limits import limiter
 from project.identity.models import ApiKey, RevocationEvent
@@ -67,7 +68,7 @@ def migrated(request: pytest.FixtureRequest) -> None:
 def database(migrated: None) -> Iterator[str]:
     """The address of a migrated database, empty again after the test."""
     yield config.database
-    for model in (LogEntry, Session, Group, User, Client, DeviceGrant, RevocationEvent):
+    for model in (LogEntry, Session, Group, User, Client, DeviceGrant, KeptAnswer, RevocationEvent):
         model._default_manager.all().delete()
     connections.close_all()
 
@@ -167,6 +168,13 @@ async def client(database: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+@pytest_asyncio.fixture
+async def writer(client: httpx2.AsyncClient, alice: User, issue_token: IssueToken) -> httpx2.AsyncClient:
+    """Alice's client, who may read and write users."""
+    client.headers.update(bearer(issue_token(alice, "users:read", "users:write")))
+    return client
 
 
 def assert_problem(answer: httpx2.Response, status: int) -> dict[str, Any]:

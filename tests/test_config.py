@@ -76,6 +76,8 @@ def test_production__nothing_else_set__names_every_cure_in_one_line(
         ("REQUEST_TIMEOUT_S", "nan"),
         ("REQUEST_TIMEOUT_S", "inf"),
         ("MAX_BODY_BYTES", "-1"),
+        ("RATE_LIMIT_PRINCIPAL", "many"),
+        ("RATE_LIMIT_ADDRESS", "-1/minute"),
         ("API_POOL_SIZE", "0"),
         ("LOG_LEVEL", "loud"),
     ],

@@ -248,7 +248,8 @@ async def test_machine__as_the_issuer_marks_it__has_what_its_client_was_granted(
 ) -> None:
     found = await credential(api, trusting(machine_when=machine_when), **changes)
 
-    assert found.principal == Principal(None, "web", frozenset({"users:read", "users:write"}))
+    assert found.principal == Principal(None, "web", frozenset({"users:read", "users:write"}), ISSUER)
+    assert found.principal.name != Principal(None, "web", frozenset()).name, "our own client of that name is another"
     roles = trusting(machine_when=machine_when, claims=ClaimNames(machine_scope="roles"))
     by_role = await credential(api, roles, **changes, roles=["users:read"])
     assert by_role.principal.scopes == {"users:read"}

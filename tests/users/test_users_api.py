@@ -4,7 +4,6 @@ import json
 
 import httpx2
 import pytest
-import pytest_asyncio
 
 from project.accounts.models import User
 from tests.fixtures import IssueToken, assert_problem, bearer
@@ -12,20 +11,6 @@ from tests.fixtures import IssueToken, assert_problem, bearer
 pytestmark = pytest.mark.asyncio
 
 BIGINT_MAX = 2**63 - 1
-
-
-@pytest_asyncio.fixture
-async def reader(client: httpx2.AsyncClient, alice: User, issue_token: IssueToken) -> httpx2.AsyncClient:
-    """Alice's client, who may read users only."""
-    client.headers.update(bearer(issue_token(alice, "users:read")))
-    return client
-
-
-@pytest_asyncio.fixture
-async def writer(client: httpx2.AsyncClient, alice: User, issue_token: IssueToken) -> httpx2.AsyncClient:
-    """Alice's client, who may read and write users."""
-    client.headers.update(bearer(issue_token(alice, "users:read", "users:write")))
-    return client
 
 
 # Create

@@ -10,12 +10,12 @@ from fastapi import FastAPI
 
 from fastapi_app.app import create_api
 from fastapi_app.core.credentials import Principal
-from fastapi_app.core.pagination import PageOf, PageQuery
+from fastapi_app.core.pagination import PageOf
 from fastapi_app.core.security import any_caller
 from fastapi_app.core.statements import Row
 from fastapi_app.users.dependencies import may_read_users, may_write_users, user_service
 from fastapi_app.users.errors import EmailTaken, UserNotFound
-from fastapi_app.users.schemas import UserCreate, UserUpdate
+from fastapi_app.users.schemas import UserCreate, UserQuery, UserUpdate
 from fastapi_app.users.service import UserService
 
 pytestmark = pytest.mark.asyncio
@@ -34,22 +34,24 @@ class UsersInMemory(UserService):
             raise UserNotFound
         return self.users[user_id]
 
-    async def page(self, query: PageQuery) -> PageOf:
-        return PageOf.first_of([user for key, user in self.users.items() if key > query.after], query.limit)
+    async def page(self, query: UserQuery) -> PageOf:
+        (after,) = query.place or (0,)
+        following = [user for key, user in self.users.items() if key > int(after)]
+        return PageOf.first_of(following, query, lambda user: (user["id"],))
 
     async def create(self, new: UserCreate) -> Row:
         if any(user["email"] == new.email for user in self.users.values()):
             raise EmailTaken
         user_id = len(self.users) + 1
-        flags = {"is_active": True, "is_staff": False, "created_at": WHEN, "updated_at": WHEN}
+        flags = {"version": 1, "is_active": True, "is_staff": False, "created_at": WHEN, "updated_at": WHEN}
         self.users[user_id] = {"id": user_id, **new.model_dump(), **flags}
         return self.users[user_id]
 
-    async def change(self, user_id: int, changes: UserUpdate) -> Row:
+    async def change(self, user_id: int, changes: UserUpdate, versions: frozenset[int] | None = None) -> Row:
         (await self.get(user_id)).update(changes.model_dump())
         return self.users[user_id]
 
-    async def deactivate(self, user_id: int) -> None:
+    async def deactivate(self, user_id: int, versions: frozenset[int] | None = None) -> None:
         await self.change(user_id, UserUpdate(is_active=False))
 
 
