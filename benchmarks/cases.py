@@ -18,7 +18,7 @@ IDS = 2_000
 """Different users that are asked for or changed in turn, spread over the whole table."""
 
 
-def requests_of(case: str, server: Server, token: str, rows: int) -> list[Request]:
+def requests_of(case: str, server: Server, world: World, token: str, rows: int) -> list[Request]:
     """The requests of a case, to be sent in a cycle."""
     users, headers = server.peer.users, {"Authorization": f"Bearer {token}"}
     ids = random.Random(4).sample(range(2, rows), IDS)  # noqa: S311  The same ids for every peer, not a secret.
@@ -30,7 +30,8 @@ def requests_of(case: str, server: Server, token: str, rows: int) -> list[Reques
         case "page":
             return [Request("GET", f"{users}?limit={PAGE}", headers)]
         case "deep":
-            return [Request("GET", f"{users}?limit={PAGE}&cursor={cursor_after(deep_id(rows))}", headers)]
+            cursor = cursor_after(deep_id(rows), server, world)
+            return [Request("GET", f"{users}?limit={PAGE}&cursor={cursor}", headers)]
         case "create":
             body = '{"email": "new{n}@example.com", "display_name": "A new user"}'
             return [Request("POST", users, headers, body, expect=201)]
@@ -49,7 +50,7 @@ def plan_for(case: str, server: Server, world: World, token: str, rows: int) -> 
     """A case at 32 connections, with the CPU time of server and database watched."""
     return Plan(
         port=server.port,
-        requests=requests_of(case, server, token, rows),
+        requests=requests_of(case, server, world, token, rows),
         connections=CONNECTIONS,
         server_pid=server.pid,
         database_pid=world.server_pid,

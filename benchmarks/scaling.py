@@ -96,15 +96,15 @@ def queries(server: Server) -> dict[str, str]:
     return {case: f"{name}={value}" for case, (name, value) in QUERY_PARAMETERS.items() if name in known}
 
 
-def _requests(case: str, server: Server, token: str, table_rows: int) -> list[Request]:
+def _requests(case: str, server: Server, world: World, token: str, table_rows: int) -> list[Request]:
     if case in QUERY_PARAMETERS:
         path = f"{server.peer.users}?limit={PAGE}&{queries(server)[case]}"
         return [Request("GET", path, {"Authorization": f"Bearer {token}"})]
-    return requests_of(case, server, token, table_rows)
+    return requests_of(case, server, world, token, table_rows)
 
 
 def _plan(case: str, server: Server, world: World, token: str, table_rows: int) -> Plan:
-    requests = _requests(case, server, token, table_rows)
+    requests = _requests(case, server, world, token, table_rows)
     return replace(plan_for("get", server, world, token, table_rows), requests=requests)
 
 
@@ -117,7 +117,7 @@ def explain(world: World, token: str, table_rows: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with serving(watched, world, "large") as server:
         for case in ("get", "page", "deep", *queries(server), "create", "patch"):
-            request = _requests(case, server, token, table_rows)[0]
+            request = _requests(case, server, world, token, table_rows)[0]
             _send(server, request, "warm")  # The first may look up types.
             before = world.log.stat().st_size
             _send(server, request, "seen")

@@ -39,6 +39,7 @@ class Peer:
     users: str = "/api/v1/users"
     ping: str = "/ping"
     ready: str = "/ping"
+    signs_cursors: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -63,12 +64,14 @@ PEERS = (
         "Tandem",
         ping="/healthz",
         ready="/healthz",
+        signs_cursors=True,
     ),
     Peer(
         "tandem_alone",
         _uvicorn("benchmarks.peers.tandem_alone:app", "--lifespan", "on", bin_dir=PRODUCT_BIN),
         "Tandem's API alone",
         users="/v1/users",
+        signs_cursors=True,
     ),
     Peer("fastapi", _uvicorn("benchmarks.peers.fastapi:app"), "FastAPI + SQLAlchemy"),
     Peer("litestar", _uvicorn("benchmarks.peers.litestar:app"), "Litestar + SQLAlchemy"),

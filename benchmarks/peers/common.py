@@ -40,7 +40,7 @@ def public_pem() -> str:
 
 
 def encode_cursor(last_id: int) -> str:
-    """The cursor that leads on from this id: unpadded, URL-safe base64 of its digits, as the product's."""
+    """The cursor that leads on from this id: unpadded, URL-safe base64 of its digits, unsigned."""
     return base64.urlsafe_b64encode(b"%d" % last_id).rstrip(b"=").decode()
 
 

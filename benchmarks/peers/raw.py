@@ -40,7 +40,7 @@ PAGE = f"SELECT {COLUMNS} FROM accounts_user WHERE id > $1 ORDER BY id LIMIT $2"
 CREATE = f"INSERT INTO accounts_user (email, display_name) VALUES ($1, $2) RETURNING {COLUMNS}"  # noqa: S608
 PATCH = (
     "UPDATE accounts_user SET email = coalesce($2, email), display_name = coalesce($3, display_name), "  # noqa: S608
-    f"is_active = coalesce($4, is_active), updated_at = now() WHERE id = $1 RETURNING {COLUMNS}"
+    f"is_active = coalesce($4, is_active), updated_at = now(), version = version + 1 WHERE id = $1 RETURNING {COLUMNS}"
 )
 MAXIMUM_CACHED_TOKENS = 10_000
 

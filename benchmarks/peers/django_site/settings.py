@@ -83,6 +83,8 @@ DATABASES = {
 }
 
 AUTH_USER_MODEL = "accounts.User"
+# As the product's: another would hash the password anew at the log-in, which ends the tokens of all peers.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = True
