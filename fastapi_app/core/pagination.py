@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from fastapi_app.core.errors import InvalidParameter
 from fastapi_app.core.statements import Row
@@ -132,7 +134,7 @@ class Cursors:
     @classmethod
     def sign(cls, place: Place, listing: str) -> str:
         """The cursor that leads on from ``place`` in ``listing``."""
-        written = json.dumps(place, separators=(",", ":")).encode()
+        written = to_json(place)
         return urlsafe_b64encode(_tag(cls.KEYS[0], written, listing) + written).rstrip(b"=").decode()
 
     @classmethod
@@ -159,6 +161,9 @@ def _tag(key: bytes, written: bytes, listing: str) -> bytes:
     return hmac.digest(key, listing.encode() + b"\n" + written, "sha256")[:_TAG_LENGTH]
 
 
+_is_encoded = re.compile(r"[A-Za-z0-9._~%+=&:@,*-]*", re.ASCII).fullmatch
+"""Whether a query is written as it may stand in an address; most clients see to that."""
+
 LINK_HEADER: dict[str, Any] = {
     "Link": {
         "description": "The first page, and the next where there is one (RFC 8288): rel=first, rel=next.",
@@ -171,12 +176,14 @@ LINK_HEADER: dict[str, Any] = {
 def page_links(request: Request, page: PageOf) -> str:
     """The ``Link`` header (RFC 8288) of a page: its list's first page, and the next if there is one."""
     path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
-    asked = [pair for pair in parse_qsl(query) if pair[0] != "cursor"] if query else []
+    if not _is_encoded(query):
+        query = urlencode(parse_qsl(query))
+    asked = [parameter for parameter in query.split("&") if parameter and not parameter.startswith("cursor=")]
     first = f'<{_address(path, asked)}>; rel="first"'
     if page.next_cursor is None:
         return first
-    return f'<{_address(path, [*asked, ("cursor", page.next_cursor)])}>; rel="next", {first}'
+    return f'<{_address(path, [*asked, f"cursor={page.next_cursor}"])}>; rel="next", {first}'
 
 
-def _address(path: str, parameters: list[tuple[str, str]]) -> str:
-    return f"{path}?{urlencode(parameters)}" if parameters else path
+def _address(path: str, parameters: list[str]) -> str:
+    return f"{path}?{'&'.join(parameters)}" if parameters else path
