@@ -1,10 +1,11 @@
-"""Reads that are answered directly: what FastAPI would do for them, without what it prepares for other kinds of route.
+"""Routes that are served directly: what FastAPI would do for them, without what it prepares for other kinds of route.
 
 For every request FastAPI opens three exit stacks, walks the tree of dependencies, and asks of each what kind of
-callable it is. For a route whose dependencies are coroutines and that has no body, all of that is known beforehand,
-and is half of what such a request costs (docs/decisions/0007-direct-routes.md).
+callable it is. For a route whose dependencies are coroutines and whose body, if it has one, is JSON, all of that is
+known beforehand, and is half of what such a request costs (docs/decisions/0007-direct-routes.md).
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import iscoroutinefunction, unwrap
@@ -13,9 +14,10 @@ from typing import Any
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_validation_alias, request_params_to_args
-from fastapi.exceptions import RequestValidationError, ResponseValidationError
+from fastapi.exceptions import HTTPException, RequestValidationError, ResponseValidationError
+from fastapi.params import Body
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -39,6 +41,8 @@ class _Call:
     """Names of parameters, and the earlier calls whose values they take."""
     needs: tuple[int, ...]
     """All the calls that come first, those included whose value nobody takes."""
+    body: tuple[str, Any] | None
+    """The parameter that is the request's body, and FastAPI's field."""
     path: tuple[tuple[str, str, Any], ...]
     """Parameters from the path, which has one value for each: the name, the name in the path, FastAPI's field."""
     parameters: tuple[tuple[list[Any], Callable[[Request], Any]], ...]
@@ -48,10 +52,11 @@ class _Call:
 
 
 class DirectRoute(APIRoute):
-    """A route that serves plain reads itself, and leaves every other to FastAPI.
+    """A route that serves plain requests itself, and leaves every other to FastAPI.
 
-    Which reads are plain is decided once, when the route is made: no body, no ``yield``, no plain ``def``, a response
-    model. While ``dependency_overrides`` are set, as tests do, FastAPI serves them all.
+    Whether a route is plain is decided once, when it is made: no ``yield``, no plain ``def``, a response model, no body
+    but one of JSON. A body that is not announced as JSON, or not announced at all, is FastAPI's to judge. While
+    ``dependency_overrides`` are set, as tests do, FastAPI serves them all.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -68,26 +73,42 @@ class DirectRoute(APIRoute):
         return (
             self.response_field is not None
             and isinstance(self.response_class, DefaultPlaceholder)
-            and self.body_field is None
+            and self._has_no_body_but_json()
             and self.max_body_size is None
             and self.response_model_by_alias
             and not any(getattr(self, name) for name in _SERIALIZATION)
             and _is_plain(self.dependant)
         )
 
+    def _has_no_body_but_json(self) -> bool:
+        # Of several parameters, or an embedded one, FastAPI makes a field that is none of them.
+        return self.body_field is None or (
+            self.body_field in self.dependant.body_params and type(self.body_field.field_info) is Body
+        )
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if getattr(self.dependency_overrides_provider, "dependency_overrides", None):
+        if getattr(self.dependency_overrides_provider, "dependency_overrides", None) or (
+            self.body_field is not None and not _has_json(scope)
+        ):
             await self._serve_as_fastapi_does(scope, receive, send)
             return
+        request = Request(scope, receive, send)
         injected = _empty_response() if self._injects_response else None
-        value = await self._value(Request(scope, receive, send), injected)
-        response = value if isinstance(value, Response) else self._response(value)
-        if injected is not None and response is not value:
-            response.headers.raw.extend(injected.headers.raw)
-            response.status_code = injected.status_code or response.status_code
-        await response(scope, receive, send)
+        body = None if self.body_field is None else await _read_json(request)
+        value = await self._value(request, injected, body)
+        if isinstance(value, Response):
+            await value(scope, receive, send)
+            return
+        answer = self._json(value)
+        status = self.status_code or 200
+        headers = [(b"content-length", b"%d" % len(answer)), (b"content-type", b"application/json")]
+        if injected is not None:
+            status = injected.status_code or status
+            headers += injected.raw_headers
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
 
-    async def _value(self, request: Request, response: Response | None) -> Any:
+    async def _value(self, request: Request, response: Response | None, body: Any) -> Any:
         values: list[Any] = []
         errors: list[Any] = []
         for call in self._calls:
@@ -100,6 +121,10 @@ class DirectRoute(APIRoute):
                 read, wrong = request_params_to_args(fields, part(request))
                 arguments.update(read)
                 faults.extend(wrong)
+            if call.body is not None:
+                name, field = call.body
+                arguments[name], wrong = field.validate(body, {}, loc=("body",))
+                faults.extend(wrong)
             errors.extend(faults)
             if errors and (faults or call is self._calls[-1] or any(values[index] is _FAILED for index in call.needs)):
                 values.append(_FAILED)
@@ -110,17 +135,32 @@ class DirectRoute(APIRoute):
                 arguments[call.response_name] = response
             values.append(await call.function(**arguments))
         if errors:
-            raise RequestValidationError(errors)
+            raise RequestValidationError(errors, body=body)
         return values[-1]
 
-    def _response(self, value: Any) -> Response:
+    def _json(self, value: Any) -> bytes:
         assert self.response_field is not None  # noqa: S101  Or the route would not be plain.
         answer, errors = self.response_field.validate(value, {}, loc=("response",))
         if errors:
             raise ResponseValidationError(errors=errors, body=value)
-        return Response(
-            self.response_field.serialize_json(answer), self.status_code or 200, media_type="application/json"
-        )
+        return self.response_field.serialize_json(answer)
+
+
+def _has_json(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    is_empty = not headers.get(b"content-length", b"0").strip(b"0")
+    return not is_empty and headers.get(b"content-type", b"").partition(b";")[0] == b"application/json"
+
+
+async def _read_json(request: Request) -> Any:
+    """The body, and what FastAPI says of one that cannot be read."""
+    try:
+        return await request.json()
+    except json.JSONDecodeError as error:
+        fault = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error", "input": {}}
+        raise RequestValidationError([{**fault, "ctx": {"error": error.msg}}], body=error.doc) from error
+    except (ClientDisconnect, UnicodeDecodeError, RecursionError) as error:
+        raise HTTPException(400, "There was an error parsing the body") from error
 
 
 def _empty_response() -> Response:
@@ -157,6 +197,7 @@ def _add_calls(dependant: Dependant, calls: list[_Call], known: dict[Any, int]) 
                 function=dependant.call,
                 results=tuple((name, place) for name, place in places if name is not None),
                 needs=tuple(place for _name, place in places),
+                body=next(((field.name, field) for field in dependant.body_params), None),
                 path=tuple((field.name, get_validation_alias(field), field) for field in dependant.path_params),
                 parameters=tuple((fields, part) for fields, part in _parameters(dependant) if fields),
                 request_name=dependant.request_param_name,

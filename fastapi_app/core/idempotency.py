@@ -21,6 +21,7 @@ from sqlalchemy import Boolean, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+from starlette.types import Receive, Scope, Send
 
 from fastapi_app.core.database import Database, Executor, Transaction
 from fastapi_app.core.direct import DirectRoute
@@ -146,8 +147,10 @@ class IdempotentRoute(DirectRoute):
             }
         super().__init__(path, endpoint, dependencies=dependencies, **options)
 
-    def _is_plain(self) -> bool:
-        return "POST" not in (self.methods or ()) and super()._is_plain()
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # With a key an answer has to be kept, which the handler below does.
+        has_key = any(name == b"idempotency-key" for name, _value in scope["headers"])
+        await (self._serve_as_fastapi_does if has_key else super()._serve)(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()

@@ -121,7 +121,9 @@ class Requires:
         self.scopes = frozenset(scopes)
 
     async def __call__(self, request: AppRequest) -> Principal:
-        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+        # Read as it came: Starlette would make an object of all headers for it.
+        written = dict(reversed(request.scope["headers"])).get(b"authorization", b"")
+        scheme, _, shown = written.decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not shown:
             raise Unauthenticated("Show an access token.", headers={"WWW-Authenticate": 'Bearer realm="tandem"'})
         resources = request.state["resources"]
