@@ -1,5 +1,5 @@
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 
 
 class IdentityConfig(AppConfig):
@@ -12,4 +12,5 @@ class IdentityConfig(AppConfig):
         from project.identity import sessions, triggers  # noqa: PLC0415  Models are ready by now.
 
         sessions.connect()
+        pre_migrate.connect(triggers.make_way, sender=self)
         post_migrate.connect(triggers.install, sender=self)

@@ -5,11 +5,13 @@ loses, raise ``token_version``; and whatever raises it writes the event that eve
 transaction, as does a deletion. A new password and a deactivation end the refresh tokens too. ``token_version`` never
 falls, so that an instance which was read earlier can be saved.
 
-They are no migration, because on SQLite Django replaces a table to change it, and its triggers are gone: ``migrate``
-looks after every run whether they are there and as they are written here.
+They are no migration, because on SQLite Django replaces a table to change it, where its triggers are lost, and others
+that name it stand in the way: ``migrate`` takes them away there before it changes anything, and looks after every run,
+everywhere, whether they are there and as they are written here.
 """
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import connection, transaction
@@ -45,11 +47,22 @@ def install(**_kwargs: Any) -> None:
         wanted = {f"{PREFIX}_{version}_{number}" for number in range(len(statements))} if is_possible else set()
         if {name for name, _table in present} == wanted:
             return
-        for name, table in present:
-            on_table = f" ON {table}" if connection.vendor == "postgresql" else ""
-            cursor.execute(f"DROP TRIGGER {name}{on_table}")
+        _drop(cursor, present)
         for name, statement in zip(sorted(wanted, key=_number), statements, strict=bool(wanted)):
             cursor.execute(statement.replace("{name}", name))
+
+
+def make_way(plan: Sequence[Any] = (), **_kwargs: Any) -> None:
+    """Remove the triggers where they would stand in the way of the migrations of ``plan``."""
+    if plan and connection.vendor == "sqlite":
+        with transaction.atomic(), connection.cursor() as cursor:
+            _drop(cursor, _present(cursor))
+
+
+def _drop(cursor: Any, triggers: Iterable[tuple[str, str]]) -> None:
+    for name, table in triggers:
+        on_table = f" ON {table}" if connection.vendor == "postgresql" else ""
+        cursor.execute(f"DROP TRIGGER {name}{on_table}")
 
 
 def _number(name: str) -> int:

@@ -1,6 +1,9 @@
 """What ends tokens, by whichever hand, and the events that tell every process."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -129,6 +132,23 @@ def test_change__rolled_back__writes_no_event(reader: User) -> None:
         raise ZeroDivisionError
 
     assert not RevocationEvent.objects.exists()
+
+
+def test_triggers__a_migration_changes_the_users_table__stand_not_in_its_way(fresh_database: str) -> None:
+    def manage(*arguments: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        environment = {**os.environ, "DATABASE_URL": fresh_database}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    manage("migrate")
+    manage("migrate", "accounts", "0002")  # Takes a column away, and brings it back.
+    manage("migrate")
+
+    count = "from project.identity import triggers; from django.db import connection; "
+    count += "print(len(triggers._present(connection.cursor())))"
+    assert int(manage("shell", "--no-imports", "-c", count)) == 8
 
 
 def test_triggers__lost_with_their_table__are_there_again_after_migrate(reader: User) -> None:
