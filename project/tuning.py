@@ -11,5 +11,4 @@ the API most of its latency, half a millisecond cost more in switching than it g
 def tune_interpreter() -> None:
     """Hand over quickly between threads, and never search what start-up made for garbage: it stays."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.collect()
     gc.freeze()

@@ -12,19 +12,20 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limits import parse
-from limits.aio.storage import RedisStorage
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_app.core.errors import TooManyRequests, Unavailable
 from fastapi_app.core.problems import problem_response
-from fastapi_app.core.redis import SharedRedis
 from fastapi_app.core.requests import AppRequest
 from project.config import Config
+
+if TYPE_CHECKING:
+    from fastapi_app.core.redis import SharedRedis
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,9 @@ class SharedCounter(MemoryCounter):
 
     SHARE_EVERY_S = 0.1
 
-    def __init__(self, redis: SharedRedis) -> None:
+    def __init__(self, redis: "SharedRedis") -> None:
+        from limits.aio.storage import RedisStorage  # noqa: PLC0415  Who has no Redis does not wait for its import.
+
         super().__init__()
         self._redis = redis
         pool: Any = redis.client.connection_pool  # It hands its options on to the client, whatever they are.
@@ -142,7 +145,7 @@ class RateLimiter:
 
 
 @asynccontextmanager
-async def share_counts(config: Config, redis: SharedRedis) -> AsyncIterator[RateLimiter]:
+async def share_counts(config: Config, redis: "SharedRedis") -> AsyncIterator[RateLimiter]:
     """The limits that are configured, counted together with the other processes."""
     counter = SharedCounter(redis)
     sharing = asyncio.create_task(counter.share_for_ever())

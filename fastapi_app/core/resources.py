@@ -5,17 +5,19 @@ import logging
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import httpx2
 from starlette.types import ASGIApp
 
 from fastapi_app.core.database import Database, open_database
 from fastapi_app.core.rate_limits import MemoryCounter, RateLimiter, limits_of, share_counts
-from fastapi_app.core.redis import SharedRedis, open_redis
 from fastapi_app.core.revocation import RevocationView, open_revocations
 from fastapi_app.core.security import Authenticator, open_authenticator
 from project.config import Config, StartupError
+
+if TYPE_CHECKING:
+    from fastapi_app.core.redis import SharedRedis
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class Resources:
     http: httpx2.AsyncClient
     revocations: RevocationView
     authenticator: Authenticator
-    redis: SharedRedis | None
+    redis: "SharedRedis | None"
     rate_limiter: RateLimiter
 
 
@@ -87,6 +89,12 @@ class ResourceStack:
             raise
 
 
+async def _open_redis(stack: ResourceStack, config: Config) -> "SharedRedis":
+    from fastapi_app.core.redis import open_redis  # noqa: PLC0415  Who has no Redis does not wait for its import.
+
+    return await stack.open("Redis", open_redis(config))
+
+
 async def open_resources(stack: ResourceStack, config: Config, issuer: ASGIApp) -> Resources:
     """Open what the API needs, each proving that it works. ``issuer`` serves this service's own ``/.well-known``.
 
@@ -97,7 +105,7 @@ async def open_resources(stack: ResourceStack, config: Config, issuer: ASGIApp) 
     http = await stack.open("the HTTP client", httpx2.AsyncClient(timeout=HTTP_TIMEOUT_S))
     revocations = await stack.open("the revocations", open_revocations(database, remember_s=config.max_token_ttl_s))
     authenticator = await stack.open("the authenticator", open_authenticator(config, database, revocations, issuer))
-    redis = await stack.open("Redis", open_redis(config)) if config.redis_url else None
+    redis = await _open_redis(stack, config) if config.redis_url else None
     rate_limiter = (
         await stack.open("the rate limiter", share_counts(config, redis))
         if redis
