@@ -149,7 +149,7 @@ class IdempotentRoute(DirectRoute):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         # With a key an answer has to be kept, which the handler below does.
-        has_key = any(name == b"idempotency-key" for name, _value in scope["headers"])
+        has_key = b"idempotency-key" in dict(scope["headers"])
         await (self._serve_as_fastapi_does if has_key else super()._serve)(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
