@@ -15,8 +15,8 @@ from tests.fixtures import IssueToken, bearer
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / part) for part in ("asgi.py", "project", "fastapi_app"))
 FRAMEWORKS = tuple(f"/site-packages/{name}/" for name in ("starlette", "fastapi", "asgiref", "django"))
-MOST_CALLS = 130
-"""Of functions of ours and of the frameworks, for one read: 107 when this was written, 175 two weeks earlier."""
+MOST_CALLS = 150
+"""Of functions of ours and of the frameworks, for one read. What is added to each request is added to all of them: raise this knowingly."""
 
 
 class Calls:
