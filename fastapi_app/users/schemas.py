@@ -11,17 +11,13 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
-    EmailStr,
     Field,
     StrictBool,
     StringConstraints,
 )
 
+from fastapi_app.core.emails import EmailAddress
 from fastapi_app.core.pagination import PageQuery
-
-
-def _lower_case(value: str) -> str:
-    return value.lower()
 
 
 def _without_controls(value: str) -> str:
@@ -30,7 +26,6 @@ def _without_controls(value: str) -> str:
     return value
 
 
-Email = Annotated[EmailStr, Field(max_length=254), AfterValidator(_lower_case)]
 DisplayName = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=150), AfterValidator(_without_controls)
 ]
@@ -89,7 +84,7 @@ class UserCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    email: Email
+    email: EmailAddress
     display_name: DisplayName = ""
 
 
@@ -98,7 +93,7 @@ class UserUpdate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    email: Email | MISSING = MISSING
+    email: EmailAddress | MISSING = MISSING
     display_name: DisplayName | MISSING = MISSING
     is_active: StrictBool | MISSING = MISSING
 

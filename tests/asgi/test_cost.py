@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / part) for part in ("asgi.py", "project", "fastapi_app"))
 FRAMEWORKS = tuple(f"/site-packages/{name}/" for name in ("starlette", "fastapi", "asgiref", "django"))
 MOST_CALLS = 150
-"""Of functions of ours and of the frameworks, for one read. What is added to each request is added to all of them: raise this knowingly."""
+"""Of functions of ours and of the frameworks, for one read. What is added to each request is added to all of them:
+raise this knowingly."""
 
 
 class Calls:
