@@ -26,8 +26,9 @@ gc.disable()  # What is imported stays: to search it for garbage, again and agai
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django = get_asgi_application()  # Fills the app registry: what is imported below may use models.
 
-from fastapi_app.app import create_api  # noqa: E402
+from fastapi_app.app import VERSIONS, create_api  # noqa: E402
 from fastapi_app.core.database import database_answers  # noqa: E402
+from fastapi_app.core.edge import Compression, cross_origin, security_headers  # noqa: E402
 from fastapi_app.core.errors import root_server_error  # noqa: E402
 from fastapi_app.core.problems import ProblemResponses  # noqa: E402
 from fastapi_app.core.rate_limits import limits_are_counted, rate_limited  # noqa: E402
@@ -76,12 +77,23 @@ app = Starlette(
     lifespan=lifespan,
     middleware=[
         Middleware(RequestId),
-        Middleware(ProblemResponses, prefix="/api"),
+        # What a browser app calls by itself. It sends people to the issuer's pages; /.well-known is open to everybody.
+        *cross_origin(config, "/api", "/o/token", "/o/revoke", "/o/userinfo"),
+        Middleware(ProblemResponses, prefix="/api", headers=security_headers(config)),
         Middleware(TrustedHosts, config.trusted_hosts),
         Middleware(RequireLifespan),
-        Middleware(BodyLimit, config.max_body_bytes, {"/api/v1/users/import": config.max_import_bytes}),
+        Middleware(
+            BodyLimit,
+            config.max_body_bytes,
+            {f"/api/{version.name}/users/import": config.max_import_bytes for version in VERSIONS},
+        ),
         Middleware(Deadline, seconds=config.request_timeout_s),
-        Middleware(MountBeforeRouter, "/api", api, [*rate_limited(config), Middleware(CancelOnDisconnect)]),
+        Middleware(
+            MountBeforeRouter,
+            "/api",
+            api,
+            [*rate_limited(config), Middleware(Compression), Middleware(CancelOnDisconnect)],
+        ),
         Middleware(DjangoThread),
     ],
     exception_handlers={Exception: root_server_error},

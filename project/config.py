@@ -153,6 +153,9 @@ class Config(BaseSettings):
     max_token_ttl_s: int = Field(default=24 * 60 * 60, ge=5 * 60, le=30 * 24 * 60 * 60)
     """Longest life of a token of ours: a longer one is refused, and what revokes one is remembered for that long."""
 
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose scripts may call ``/api``, and get tokens for it, comma-separated: ``https://app.example.com``."""
+
     request_timeout_s: Seconds = 30.0
     """Time a request has to begin its response (then 504)."""
     max_body_bytes: int = Field(default=5 * 1024 * 1024, ge=0)
@@ -164,7 +167,7 @@ class Config(BaseSettings):
     shutdown_timeout_s: Seconds = 10.0
     """Time each resource has to close."""
 
-    @field_validator("allowed_hosts", "secret_key_fallbacks", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "secret_key_fallbacks", mode="before")
     @classmethod
     def _split_on_commas(cls, value: Any) -> Any:
         return tuple(item for part in value.split(",") if (item := part.strip())) if isinstance(value, str) else value
@@ -176,6 +179,15 @@ class Config(BaseSettings):
             return json.loads(value) if isinstance(value, str) else value
         except ValueError as error:
             raise ValueError(f"give a JSON list of issuers: {error}") from None
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            scheme, host, *rest = urlsplit(origin)
+            if scheme not in {"http", "https"} or not host or any(rest):
+                raise ValueError("give origins as a browser does: scheme, host and port only, and no *")
+        return value
 
     @field_validator("base_url")
     @classmethod

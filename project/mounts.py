@@ -49,6 +49,7 @@ class MountBeforeRouter:
         if scope["type"] != "lifespan":
             root_path: str = scope.get("root_path", "")
             if scope["path"].removeprefix(root_path).startswith(self._below):
+                scope["app_root_path"] = root_path  # Where the site begins: a mount of Starlette's says so, too.
                 scope["root_path"] = root_path + self.path
                 return self._mounted(scope, receive, send)
         return self.app(scope, receive, send)

@@ -11,7 +11,8 @@ through Django does it in one function with ``transaction.atomic`` inside, and w
 This is the only module of the API that imports Django; add the functions that your routes need below, as coroutines.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -19,13 +20,35 @@ from functools import partial
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
+from django.core.exceptions import (
+    NON_FIELD_ERRORS,
+    BadRequest,
+    PermissionDenied,
+    SuspiciousOperation,
+    ValidationError,
+)
 from django.core.validators import validate_email
-from django.db import DataError, IntegrityError, connections, transaction
+from django.db import DataError, IntegrityError, OperationalError, connections, transaction
+from django.http import Http404
+
+from fastapi_app.core import errors
+from fastapi_app.core.errors import (
+    DATABASE_UNAVAILABLE,
+    AppError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unavailable,
+    json_pointer,
+)
+
+logger = logging.getLogger(__name__)
 
 
 async def call_django[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What ``function`` returns, run in a thread and on a connection of its own; what it raises is raised here.
+
+    What Django has a status for becomes a problem (see ``_as_problem``).
 
     Whoever is cancelled meanwhile does not stop it: it runs to its end, and so does its transaction. Return plain
     values or objects whose fields are loaded: a lazy query would run in the event loop, where Django refuses it.
@@ -34,6 +57,8 @@ async def call_django[**P, T](function: Callable[P, T], *args: P.args, **kwargs:
     try:
         call = sync_to_async(_with_own_connections, thread_sensitive=False, executor=thread)
         return await call(partial(function, *args, **kwargs))
+    except (PermissionDenied, Http404, ValidationError, BadRequest, SuspiciousOperation, OperationalError) as error:
+        raise _as_problem(error) from error
     finally:
         thread.shutdown(wait=False)  # It ends after its call.
 
@@ -43,6 +68,31 @@ def _with_own_connections[T](function: Callable[[], T]) -> T:
         return function()
     finally:
         connections.close_all()
+
+
+def _as_problem(error: Exception) -> AppError:
+    """What of Django's errors a client is told: the status that Django's own handler would have given it."""
+    match error:
+        case PermissionDenied():
+            return Forbidden(str(error) or None)
+        case Http404():
+            return NotFound(str(error) or None)
+        case ValidationError():
+            return Invalid([{"detail": text, "pointer": json_pointer(path)} for path, text in _faults(error)])
+        case OperationalError():
+            logger.warning("the database is unavailable to Django: %s", error)
+            return Unavailable(DATABASE_UNAVAILABLE)
+    return errors.BadRequest()
+
+
+def _faults(error: ValidationError) -> Iterator[tuple[list[str | int], str]]:
+    """Where each fault is, and what it is. What is wrong with the whole has no field."""
+    if not hasattr(error, "error_dict"):
+        yield from (([], text) for text in error.messages)
+        return
+    for field, texts in error.message_dict.items():
+        path: list[str | int] = [] if field == NON_FIELD_ERRORS else [field]
+        yield from ((path, text) for text in texts)
 
 
 async def has_permission(user_id: int, permission: str) -> bool:

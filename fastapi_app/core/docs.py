@@ -1,19 +1,20 @@
-"""What is said about the API: its OpenAPI document, and Swagger UI from this process's own static files."""
+"""What is said about the API: an OpenAPI document for each version, and Swagger UI from this process's own files."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import cache
+from html import escape
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from fastapi.dependencies.models import Dependant
-from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
+from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from fastapi_app.core.problems import Problem
-from fastapi_app.core.security import Requires
+from fastapi_app.core.problems import MEDIA_TYPE, Problem
+from fastapi_app.core.versions import Version, scopes_of
 from project.config import API_DOCS_CLIENT_ID, config
 from project.scopes import SCOPES
 
@@ -21,9 +22,36 @@ SWAGGER_UI = "/static/drf_spectacular_sidecar/swagger-ui-dist"
 OAUTH2_REDIRECT_PATH = "/docs/oauth2-redirect"
 """Below the API, where the issuer sends the browser back to."""
 
-SAME_ORIGIN = {"Cross-Origin-Opener-Policy": "same-origin"}
-"""As Django's log-in page has it: the window in which people log in reaches back to the page that opened it only while
-every page of the two has the same policy."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    # As Django's log-in page has it: the window in which people log in reaches back to the page that opened it only
+    # while every page of the two has the same policy.
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+"""Of the pages here."""
+
+SCRIPT = """\
+const { dataset } = document.currentScript;
+SwaggerUIBundle({
+  url: dataset.document,
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  showExtensions: true,
+  presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
+  oauth2RedirectUrl: new URL(dataset.redirect, location).href,
+}).initOAuth({
+  clientId: dataset.client,
+  scopes: dataset.scopes,
+  usePkceWithAuthorizationCodeGrant: true,
+});
+"""
+"""A file of its own, because the policy lets no script run that stands in the page."""
+
+DESCRIPTION = """\
+Every error is a problem (RFC 9457) whose type is the address of a page about it; all are listed at
+[{base}/api/problems]({base}/api/problems).
+"""
 
 # Without a host (OpenAPI 3.1, section 4.6): they hold wherever the page is shown. Swagger UI resolves them against the
 # page, not the server, so that they must begin at the root, and with the prefix below which the service is reached.
@@ -45,65 +73,126 @@ SECURITY_SCHEMES = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An access token (RFC 9068), or an API key (tdm_...).",
+        "description": "An access token (RFC 9068) or an API key (tdm_...) with the scopes that oauth2 names here.",
     },
 }
 
 
-class DocumentedAPI(FastAPI):
-    """A FastAPI whose OpenAPI document has the schema of problems, and the scopes that each operation demands."""
-
-    def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            _, problems = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
-            document = super().openapi()
-            document["components"]["schemas"].update(problems["$defs"])
-            document["components"]["securitySchemes"] = SECURITY_SCHEMES
-            for route in self.routes:
-                if isinstance(route, APIRoute) and (demands := list(_demands(route.dependant))):
-                    scopes = sorted(set[str]().union(*(demand.scopes for demand in demands)))
-                    for method in route.methods or ():
-                        operation = document["paths"].get(route.path_format, {}).get(method.lower(), {})
-                        operation["security"] = [{"oauth2": scopes}, {"bearer": []}]
-        return super().openapi()
-
-
-def _demands(dependant: Dependant) -> Iterator[Requires]:
-    """What the dependencies of a route demand of its caller, at any depth."""
-    for dependency in dependant.dependencies:
-        if isinstance(dependency.call, Requires):
-            yield dependency.call
-        yield from _demands(dependency)
+def openapi_document(api: FastAPI, version: Version, *, server: str) -> dict[str, Any]:
+    """The document of ``version``, served at the address ``server``; the same for the same routes, to the letter."""
+    routes = [
+        route for route in api.routes if isinstance(route, APIRoute) and route.path.startswith(f"/{version.name}/")
+    ]
+    document = get_openapi(
+        title=api.title,
+        version=version.number,
+        description=DESCRIPTION.format(base=config.base_url),
+        contact={"name": api.title, "url": config.base_url},
+        servers=[{"url": server}],
+        tags=api.openapi_tags,
+        routes=routes,
+    )
+    for route in routes:
+        _add_security(document, route)
+    document["paths"] = {
+        path.removeprefix(f"/{version.name}"): operations for path, operations in document["paths"].items()
+    }
+    _add_components(document)
+    return document
 
 
-def add_docs(api: FastAPI) -> None:
-    """Serve ``docs`` below ``api``, and lead its root there."""
+def _add_security(document: dict[str, Any], route: APIRoute) -> None:
+    scopes = scopes_of(route)
+    for method in (route.methods or ()) if route.include_in_schema and scopes is not None else ():
+        document["paths"][route.path_format][method.lower()]["security"] = [{"oauth2": scopes}, {"bearer": []}]
 
-    @api.get("/", include_in_schema=False)
-    async def root(request: Request) -> RedirectResponse:
-        return RedirectResponse(request.url_for("docs").path)
 
-    @api.get("/docs", include_in_schema=False)
+def _add_components(document: dict[str, Any]) -> None:
+    """Add what the routes refer to but do not declare, and put each example of a problem into one place."""
+    _, problems = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
+    components = document.setdefault("components", {})
+    components["schemas"] = dict(sorted({**components.get("schemas", {}), **problems["$defs"]}.items()))
+    components["securitySchemes"] = SECURITY_SCHEMES
+    components["examples"] = found = {}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                examples = response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
+                found.update(examples)
+                examples.update({name: {"$ref": f"#/components/examples/{name}"} for name in examples})
+    components["examples"] = dict(sorted(found.items()))
+
+
+def add_docs(api: FastAPI, versions: Sequence[Version]) -> None:
+    """Serve the document and the page of each version; lead ``/``, ``/docs`` and ``/openapi.json`` to the newest."""
+    for version in versions:
+        _add_docs_of(api, version)
+    newest = versions[-1].name
+
+    async def lead_on(request: Request) -> RedirectResponse:
+        root, path = request.scope["root_path"], request.scope["path"]
+        page = path.removeprefix(root).strip("/") or "docs"
+        return RedirectResponse(f"{root}/{newest}/{page}")
+
+    async def script(_request: Request) -> Response:
+        return Response(SCRIPT, media_type="text/javascript", headers={"Cache-Control": "max-age=3600"})
+
+    for path in ("/", "/docs", "/openapi.json"):
+        api.add_route(path, lead_on, include_in_schema=False)
+    api.add_route("/docs.js", script, include_in_schema=False)
+    api.add_route(OAUTH2_REDIRECT_PATH, _oauth2_redirect, include_in_schema=False)
+
+
+def _add_docs_of(api: FastAPI, version: Version) -> None:
+    @cache
+    def document(server: str) -> dict[str, Any]:
+        return openapi_document(api, version, server=server)
+
+    async def openapi(request: Request) -> JSONResponse:
+        return JSONResponse(document(f"{request.scope['root_path']}/{version.name}"))
+
     async def docs(request: Request) -> HTMLResponse:
-        site = request.scope.get("app_root_path", "")
-        page = get_swagger_ui_html(
-            openapi_url=f"{request.scope['root_path']}{api.openapi_url}",
-            title=f"{api.title}: API",
-            swagger_js_url=f"{site}{SWAGGER_UI}/swagger-ui-bundle.js",
-            swagger_css_url=f"{site}{SWAGGER_UI}/swagger-ui.css",
-            swagger_favicon_url=f"{site}{SWAGGER_UI}/favicon-32x32.png",
-            oauth2_redirect_url=f"{request.scope['root_path']}{OAUTH2_REDIRECT_PATH}",
-            init_oauth={
-                "clientId": API_DOCS_CLIENT_ID,
-                "usePkceWithAuthorizationCodeGrant": True,
-                "scopes": " ".join(SCOPES),
-            },
-        )
-        page.headers.update(SAME_ORIGIN)
-        return page
+        return _swagger_ui(request, f"{api.title}: API {version.name}", f"/{version.name}/openapi.json")
 
-    @api.get(OAUTH2_REDIRECT_PATH, include_in_schema=False)
-    async def oauth2_redirect() -> HTMLResponse:
-        page = get_swagger_ui_oauth2_redirect_html()
-        page.headers.update(SAME_ORIGIN)
-        return page
+    api.add_route(f"/{version.name}/openapi.json", openapi, include_in_schema=False)
+    api.add_route(f"/{version.name}/docs", docs, include_in_schema=False)
+
+
+def _swagger_ui(request: Request, title: str, document: str) -> HTMLResponse:
+    root, files = _addresses(request)
+    head = f"""
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <link rel="icon" href="{files}/favicon-32x32.png">
+  <link rel="stylesheet" href="{files}/swagger-ui.css">"""
+    body = f"""
+  <div id="swagger-ui"></div>
+  <script src="{files}/swagger-ui-bundle.js"></script>
+  <script src="{root}/docs.js" data-document="{root}{document}" data-redirect="{root}{OAUTH2_REDIRECT_PATH}"
+    data-client="{API_DOCS_CLIENT_ID}" data-scopes="{" ".join(SCOPES)}"></script>"""
+    return _page(title, head, body)
+
+
+async def _oauth2_redirect(request: Request) -> HTMLResponse:
+    """Where the issuer sends the log-in window: it hands what it was given to the page that opened it."""
+    _, files = _addresses(request)
+    return _page("Logged in", "", f'<script src="{files}/oauth2-redirect.js"></script>')
+
+
+def _addresses(request: Request) -> tuple[str, str]:
+    """Where the API is, and where Swagger UI's files are, as attributes have it."""
+    return escape(request.scope["root_path"]), escape(f"{request.scope.get('app_root_path', '')}{SWAGGER_UI}")
+
+
+def _page(title: str, head: str, body: str) -> HTMLResponse:
+    page = f"""\
+<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <title>{escape(title)}</title>{head}
+</head>
+<body>{body}
+</body>
+</html>
+"""
+    return HTMLResponse(page, headers=HEADERS)

@@ -127,6 +127,7 @@ def _parameter(name: str, description: str, *, required: bool = False) -> dict[s
                 "required": required,
                 "description": description,
                 "schema": {"type": "string"},
+                "example": '"7-1f2e3d4c"',
             }
         ]
     }

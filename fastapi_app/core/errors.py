@@ -1,7 +1,7 @@
 """Errors: the kinds that the code raises, and the status with which each leaves ``/api``. HTTP is decided here."""
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -15,7 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from fastapi_app.core.problems import is_below, problem_response
+from fastapi_app.core import problem_types
+from fastapi_app.core.problem_types import GENERIC, ProblemType
+from fastapi_app.core.problems import Responses, documented, is_below, problem_of, problem_response
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +30,14 @@ UNAVAILABLE_SQLSTATES = ("08", "40", "53", "55P03", "57P")
 
 
 class AppError(Exception):
-    """An outcome that is not success, in the domain's words. Subclass one of the kinds below, a line each."""
+    """An outcome that is not success, in the domain's words. Subclass one of the kinds below, with a problem each."""
 
-    status: ClassVar[HTTPStatus]
-    type: ClassVar[str] = "about:blank"
+    problem: ClassVar[ProblemType]
+    """How clients tell it from other outcomes; ``/api/problems`` shows it."""
     detail: ClassVar[str | None] = None
 
     def __init__(self, detail: str | None = None, *, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail or self.detail or self.status.phrase)
+        super().__init__(detail or self.detail or self.problem.title)
         self.headers = headers
         self.errors: list[dict[str, Any]] | None = None
 
@@ -43,64 +45,70 @@ class AppError(Exception):
 class Unauthenticated(AppError):
     """Nobody, or nobody whom we can believe, is asking."""
 
-    status = HTTPStatus.UNAUTHORIZED
+    problem = problem_types.UNAUTHENTICATED
 
 
 class Forbidden(AppError):
     """We know who is asking; they may not."""
 
-    status = HTTPStatus.FORBIDDEN
+    problem = problem_types.FORBIDDEN
+
+
+class BadRequest(AppError):
+    """It cannot be read, or not safely."""
+
+    problem = problem_types.BAD_REQUEST
 
 
 class NotFound(AppError):
     """It does not exist, or not for the one who asks."""
 
-    status = HTTPStatus.NOT_FOUND
+    problem = problem_types.NOT_FOUND
+
+
+class NotAcceptable(AppError):
+    """None of the forms that ``Accept`` names is to be had."""
+
+    problem = problem_types.NOT_ACCEPTABLE
 
 
 class Conflict(AppError):
     """It contradicts what is there."""
 
-    status = HTTPStatus.CONFLICT
+    problem = problem_types.CONFLICT
 
 
 class PreconditionFailed(AppError):
     """It is not, or no longer, as the request's ``If-Match`` has it."""
 
-    status = HTTPStatus.PRECONDITION_FAILED
+    problem = problem_types.PRECONDITION_FAILED
     detail = "It has changed since: get it again, and decide anew."
 
 
 class PreconditionRequired(AppError):
     """The route changes nothing without ``If-Match`` (RFC 6585, section 3)."""
 
-    status = HTTPStatus.PRECONDITION_REQUIRED
+    problem = problem_types.PRECONDITION_REQUIRED
     detail = "Say which version you are changing: send its ETag as If-Match."
-
-
-class NotAcceptable(AppError):
-    """None of the forms that ``Accept`` names is to be had."""
-
-    status = HTTPStatus.NOT_ACCEPTABLE
 
 
 class UnsupportedMediaType(AppError):
     """The body is in a form that the route does not read."""
 
-    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    problem = problem_types.UNSUPPORTED_MEDIA_TYPE
 
 
 class KeyReused(AppError):
     """An ``Idempotency-Key`` came with another request before."""
 
-    status = HTTPStatus.UNPROCESSABLE_CONTENT
+    problem = problem_types.KEY_REUSED
     detail = "This Idempotency-Key was used for a different request: take a new key."
 
 
 class InFlight(AppError):
     """The first request with this ``Idempotency-Key`` is still being answered."""
 
-    status = HTTPStatus.CONFLICT
+    problem = problem_types.KEY_IN_FLIGHT
     detail = "The first request with this Idempotency-Key is still being answered."
 
     def __init__(self) -> None:
@@ -110,7 +118,7 @@ class InFlight(AppError):
 class TooManyRequests(AppError):
     """More requests than the limit allows in its window."""
 
-    status = HTTPStatus.TOO_MANY_REQUESTS
+    problem = problem_types.TOO_MANY_REQUESTS
 
     def __init__(self, whose: str, wait_s: int) -> None:
         super().__init__(f"Too many requests of this {whose}.", headers={"Retry-After": str(wait_s)})
@@ -119,7 +127,7 @@ class TooManyRequests(AppError):
 class InvalidRows(AppError):
     """Rows of a file are wrong; nothing of it was saved."""
 
-    status = HTTPStatus.UNPROCESSABLE_CONTENT
+    problem = problem_types.INVALID_ROWS
     detail = "Nothing was saved, because lines are wrong."
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
@@ -130,39 +138,65 @@ class InvalidRows(AppError):
 class Unavailable(AppError):
     """Something this needs does not answer just now; the same request may succeed later."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
+    problem = problem_types.UNAVAILABLE
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
-class InvalidParameter(AppError):
+class Invalid(AppError):
+    """It parses but breaks a rule; ``errors`` says where, each with a ``detail`` and a ``pointer`` or ``parameter``."""
+
+    problem = problem_types.INVALID_REQUEST
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        super().__init__(INVALID_REQUEST)
+        self.errors = errors
+
+
+class InvalidParameter(Invalid):
     """A parameter that parses but means nothing, such as a cursor of another making."""
 
-    status = HTTPStatus.UNPROCESSABLE_CONTENT
+    problem = problem_types.INVALID_REQUEST
 
     def __init__(self, parameter: str, detail: str) -> None:
-        super().__init__(INVALID_REQUEST)
-        self.errors = [{"detail": detail, "parameter": parameter}]
+        super().__init__([{"detail": detail, "parameter": parameter}])
+
+
+def responses(*errors: type[AppError]) -> Responses:
+    """``responses=`` of a route: the outcomes of its own. What any route can answer is documented by itself."""
+    return documented(*(error.problem for error in errors))
+
+
+def registry() -> dict[str, ProblemType]:
+    """Every type of problem that a client can meet, by name, in the order of their statuses."""
+    problems = [*GENERIC.values(), *(error.problem for error in _subclasses(AppError))]
+    return {problem.name: problem for problem in sorted(problems, key=lambda problem: (problem.status, problem.name))}
+
+
+def _subclasses(error: type[AppError]) -> Iterator[type[AppError]]:
+    for subclass in error.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
 async def _app_error(_request: Request, error: AppError) -> Response:
-    return problem_response(
-        error.status, str(error), problem_type=error.type, headers=error.headers, errors=error.errors
-    )
+    return problem_response(error.problem, str(error), headers=error.headers, errors=error.errors)
 
 
 async def _http_exception(_request: Request, error: HTTPException) -> Response:
     detail = None if error.detail == HTTPStatus(error.status_code).phrase else error.detail
-    return problem_response(error.status_code, detail, headers=error.headers)
+    return problem_response(problem_of(error.status_code), detail, headers=error.headers)
 
 
 async def _validation_error(_request: Request, error: RequestValidationError) -> Response:
     if isinstance(error.body, bytes):
         # FastAPI leaves a body undecoded when its Content-Type does not say that it is JSON.
-        return problem_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the body with Content-Type: application/json.")
+        return problem_response(
+            problem_types.UNSUPPORTED_MEDIA_TYPE, "Send the body with Content-Type: application/json."
+        )
     return problem_response(
-        HTTPStatus.UNPROCESSABLE_CONTENT, INVALID_REQUEST, errors=[_field_error(fault) for fault in error.errors()]
+        problem_types.INVALID_REQUEST, INVALID_REQUEST, errors=[_field_error(fault) for fault in error.errors()]
     )
 
 
@@ -201,7 +235,7 @@ async def _database_error(request: Request, error: Exception) -> Response:
 async def _server_error(_request: Request, _error: Exception) -> Response:
     # Starlette raises the exception again once this is sent, and the server logs it under the same request id.
     return problem_response(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "This is our fault. Report it with the request_id, which our log has too."
+        problem_types.INTERNAL_ERROR, "This is our fault. Report it with the request_id, which our log has too."
     )
 
 

@@ -24,10 +24,10 @@ from sqlalchemy.sql.functions import FunctionElement
 from starlette.types import Receive, Scope, Send
 
 from fastapi_app.core.database import Database, Executor, Transaction
-from fastapi_app.core.direct import DirectRoute
-from fastapi_app.core.errors import InFlight, InvalidParameter, KeyReused
-from fastapi_app.core.problems import responses
+from fastapi_app.core.errors import InFlight, InvalidParameter, KeyReused, responses
+from fastapi_app.core.problems import merged
 from fastapi_app.core.requests import AppRequest
+from fastapi_app.core.routing import ContractRoute
 from fastapi_app.core.security import any_caller
 from fastapi_app.core.statements import Row, Statement
 from fastapi_app.core.tables import KeptAnswer
@@ -124,7 +124,7 @@ def executor(request: AppRequest) -> Executor:
     return request.state["resources"].database if attempt is None else attempt.executor
 
 
-class IdempotentRoute(DirectRoute):
+class IdempotentRoute(ContractRoute):
     """A route that, when it is a POST, honours ``Idempotency-Key``; what it answers must not be a stream."""
 
     def __init__(
@@ -138,13 +138,9 @@ class IdempotentRoute(DirectRoute):
         if options.get("methods") and "POST" in options["methods"]:
             dependencies = [*(one for one in dependencies or () if one.dependency is not _claim), Depends(_claim)]
             options["openapi_extra"] = _documented(options.get("openapi_extra") or {})
-            declared, success = options.get("responses") or {}, int(options.get("status_code") or HTTPStatus.OK)
-            answer = declared.get(success, {})
-            options["responses"] = {
-                **responses(HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_CONTENT),
-                **declared,
-                success: {**answer, "headers": {**answer.get("headers", {}), **REPLAYED_HEADER}},
-            }
+            success = int(options.get("status_code") or HTTPStatus.OK)
+            own = {**responses(InFlight, KeyReused), success: {"headers": REPLAYED_HEADER}}
+            options["responses"] = merged(options.get("responses") or {}, own)
         super().__init__(path, endpoint, dependencies=dependencies, **options)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

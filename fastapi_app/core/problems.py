@@ -3,19 +3,24 @@
 import json
 from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from asgi_correlation_id import correlation_id
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastapi_app.core.problem_types import GENERIC, ProblemType
 
 MEDIA_TYPE = "application/problem+json"
 
 
 class FieldError(BaseModel):
     """One thing that is wrong with a request."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     detail: str
     pointer: str | None = None
@@ -29,72 +34,112 @@ class FieldError(BaseModel):
 class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
-    type: str = "about:blank"
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    type: str
+    """Which kind of problem it is, and the address of a page about it. Branch on this, not on the title."""
     title: str
     status: int
     detail: str | None = None
+    """What went wrong this time, for people."""
     request_id: str | None = None
     """Name it when you report the problem: the log lines of this request carry it."""
     errors: list[FieldError] | None = None
     """With 422: each thing that is wrong."""
 
 
-PROBLEMS: dict[int, dict[str, Any]] = {
-    status.value: {
-        "description": status.phrase,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+type Responses = dict[int | str, dict[str, Any]]
+"""What FastAPI takes as ``responses=``: what is declared of each status."""
+
+
+def documented(*problems: ProblemType) -> Responses:
+    """``responses=`` of a route: the problems that it can answer with, by status, each with an example."""
+    answers: Responses = {}
+    for problem in problems:
+        answer = answers.setdefault(
+            problem.status.value,
+            {
+                "description": problem.status.phrase,
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        answer["content"][MEDIA_TYPE]["examples"][problem.name] = {
+            "summary": problem.title,
+            "description": problem.when,
+            "value": example(problem),
+        }
+        for name, meaning in problem.headers.items():
+            answer.setdefault("headers", {})[name] = {"description": meaning, "schema": {"type": "string"}}
+    return answers
+
+
+def merged(own: Responses, common: Responses) -> Responses:
+    """Both; where they share a status, the examples and headers of both."""
+    return {
+        status: _merged_response(own.get(status, {}), common.get(status, {}))
+        for status in sorted({*own, *common}, key=str)
     }
-    for status in HTTPStatus
-    if status >= HTTPStatus.BAD_REQUEST
-}
 
 
-PROBLEMS[HTTPStatus.TOO_MANY_REQUESTS]["headers"] = {
-    "RateLimit-Policy": {
-        "description": "The limits: at most q requests in w seconds (draft-ietf-httpapi-ratelimit-headers).",
-        "schema": {"type": "string"},
-    },
-    "RateLimit": {
-        "description": "What is left of each: r requests in the next t seconds.",
-        "schema": {"type": "string"},
-    },
-    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
-}
+def _merged_response(own: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    response = {**common, **own}
+    for name in common.keys() & own.keys():
+        if isinstance(response[name], dict):
+            response[name] = _merged_response(own[name], common[name])
+    return response
 
 
-def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """``responses=`` of a route: the problems that it can answer with."""
-    return {status.value: PROBLEMS[status.value] for status in statuses}
+def example(problem: ProblemType) -> dict[str, Any]:
+    """What a problem of this type looks like."""
+    members: dict[str, Any] = {
+        "type": problem.uri,
+        "title": problem.title,
+        "status": problem.status.value,
+        "detail": problem.when,
+        "request_id": "0123456789abcdef0123456789abcdef",
+    }
+    if problem.errors:
+        members["errors"] = list(problem.errors)
+    return members
+
+
+def problem_of(status: int) -> ProblemType:
+    """What an error is of which only the status is known; ``about:blank`` where that says it all (RFC 9457, 4.2.1)."""
+    status = HTTPStatus(status)
+    return GENERIC.get(status) or ProblemType("", status, status.phrase, "", "")
 
 
 def problem_response(
-    status: int,
+    problem: ProblemType,
     detail: str | None = None,
     *,
-    problem_type: str = "about:blank",
     headers: Mapping[str, str] | None = None,
     errors: Sequence[Mapping[str, Any]] | None = None,
 ) -> Response:
     """A response with a problem as its body; members that say nothing are left out."""
     members = {
-        "type": problem_type,
-        "title": HTTPStatus(status).phrase,
-        "status": status,
+        "type": problem.uri if problem.name else "about:blank",
+        "title": problem.title,
+        "status": problem.status,
         "detail": detail,
         "request_id": correlation_id.get(),
         "errors": errors,
     }
     # ASCII, because a client may have sent half a surrogate pair in the very name that the problem repeats.
     body = json.dumps({name: value for name, value in members.items() if value is not None})
-    return Response(body, status, headers, MEDIA_TYPE)
+    return Response(body, problem.status, headers, MEDIA_TYPE)
 
 
 class ProblemResponses:
-    """Root middleware: the plain-text errors of other middleware become problems where ``prefix`` begins the path."""
+    """Root middleware, where ``prefix`` begins the path: plain-text errors become problems, and ``headers`` are added.
 
-    def __init__(self, app: ASGIApp, prefix: str) -> None:
+    It stands outside what else refuses requests (hosts, bodies, deadlines), so that their answers are like the API's.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self.app = app
         self.prefix = prefix
+        self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not is_below(scope, self.prefix):
@@ -112,9 +157,11 @@ class ProblemResponses:
                 await _restate(replaced, text)(scope, receive, send)
 
         def send_or_replace(message: Message) -> Awaitable[None]:
-            if replaced is None and not _is_plain_error(message):
-                return send(message)
-            return send_problem(message)
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *self.headers]
+                if _is_plain_error(message):
+                    return send_problem(message)
+            return send(message) if replaced is None else send_problem(message)
 
         return self.app(scope, receive, send_or_replace)
 
@@ -127,8 +174,7 @@ def is_below(scope: Scope, prefix: str) -> bool:
 
 def _is_plain_error(message: Message) -> bool:
     return bool(
-        message["type"] == "http.response.start"
-        and message["status"] >= 400  # noqa: PLR2004  An enum's member would cost more than the rest.
+        message["status"] >= 400  # noqa: PLR2004  An enum's member would cost more than the rest.
         and Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
     )
 
@@ -140,6 +186,5 @@ def _restate(start: Message, text: bytes) -> Response:
         if name not in {"content-type", "content-length"}
     }
     detail = text.decode(errors="replace")
-    return problem_response(
-        start["status"], None if detail == HTTPStatus(start["status"]).phrase else detail, headers=kept
-    )
+    problem = problem_of(start["status"])
+    return problem_response(problem, None if detail == problem.status.phrase else detail, headers=kept)

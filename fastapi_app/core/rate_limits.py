@@ -206,7 +206,7 @@ class RateLimits:
             if limiter.address is not None and scope["client"] is not None:
                 usage.count(limiter.address, network(scope["client"][0]))
         except TooManyRequests as error:
-            response = problem_response(error.status, str(error), headers=error.headers)
+            response = problem_response(error.problem, str(error), headers=error.headers)
             return response(scope, receive, send_with_usage)
         return self.app(scope, receive, send_with_usage)
 

@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 
-from fastapi_app.core.errors import InvalidRows, NotAcceptable, UnsupportedMediaType, json_pointer
+from fastapi_app.core.errors import InvalidRows, UnsupportedMediaType, json_pointer
+from fastapi_app.core.negotiation import preferred
 from fastapi_app.core.statements import Row
 
 MAXIMUM_LINE_BYTES = 64 * 1024
@@ -54,33 +55,8 @@ def format_of_body(request: Request) -> Format:
 
 
 def format_to_send(request: Request) -> Format:
-    """The form that ``Accept`` likes best (RFC 9110, section 12.5.1), JSON lines when it is all the same.
-
-    Raises:
-        NotAcceptable: it likes none.
-    """
-    liking = _liking(request.headers.get("accept", "*/*"))
-    best = max(_FORMATS, key=lambda media_type: _quality(media_type, liking))
-    if _quality(best, liking) <= 0:
-        raise NotAcceptable(f"To be had are {', '.join(_FORMATS)}.")
-    return _FORMATS[best]
-
-
-def _liking(accept: str) -> dict[str, float]:
-    liking = {}
-    for part in accept.split(","):
-        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
-        try:
-            liking[media_range] = float(quality)
-        except ValueError:
-            liking[media_range] = 0.0
-    return liking
-
-
-def _quality(media_type: str, liking: Mapping[str, float]) -> float:
-    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
-    return next((liking[one] for one in ranges if one in liking), 0.0)
+    """The form that ``Accept`` likes best, JSON lines when it is all the same. Raises NotAcceptable."""
+    return _FORMATS[preferred(request.scope, MEDIA_TYPES)]
 
 
 # Reading

@@ -14,7 +14,7 @@ from fastapi_app.core.security import Requires
 from fastapi_app.users.schemas import UserCreate, UserOut, UserQuery
 from fastapi_app.users.service import MAXIMUM_IMPORT_ROWS, UserService
 
-UserId = Annotated[int, Path(ge=1, le=MAXIMUM_ID)]
+UserId = Annotated[int, Path(ge=1, le=MAXIMUM_ID, description="The user's id.")]
 
 which_users = QueryOf(UserQuery)
 WhichUsers = Annotated[UserQuery, Depends(which_users)]

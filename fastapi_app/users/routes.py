@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fastapi_app.core.entity_tags import ETAG_HEADER, IF_MATCH, IF_NONE_MATCH
+from fastapi_app.core.errors import InvalidRows, PreconditionFailed, responses
 from fastapi_app.core.idempotency import IdempotentRoute
 from fastapi_app.core.pagination import LINK_HEADER, Page, PageOf, page_links
-from fastapi_app.core.problems import responses
 from fastapi_app.core.rows import MEDIA_TYPES, RowWriter
 from fastapi_app.core.security import CurrentUserId
 from fastapi_app.core.statements import Row
@@ -25,6 +25,7 @@ from fastapi_app.users.dependencies import (
     tags,
     which_users,
 )
+from fastapi_app.users.errors import EmailTaken, UserNotFound
 from fastapi_app.users.schemas import ImportOut, UserCreate, UserOut, UserUpdate
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=IdempotentRoute)
@@ -32,6 +33,11 @@ router = APIRouter(prefix="/users", tags=["users"], route_class=IdempotentRoute)
 _TAGGED: dict[int | str, dict[str, Any]] = {200: {"headers": ETAG_HEADER}}
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not Modified", "headers": ETAG_HEADER}}
 _FILE: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_type in MEDIA_TYPES}
+_JSON_LINES, _CSV = '{"email": "ada@example.com", "display_name": "Ada"}\n', "email,display_name\nada@example.com,Ada\n"
+_FILE_TO_SEND: dict[str, Any] = {
+    media_type: {"schema": {"type": "string"}, "example": _CSV if media_type == "text/csv" else _JSON_LINES}
+    for media_type in MEDIA_TYPES
+}
 _written = RowWriter(UserOut)
 
 
@@ -40,13 +46,13 @@ _written = RowWriter(UserOut)
     status_code=HTTPStatus.CREATED,
     response_model=UserOut,
     dependencies=[Depends(may_write_users)],
-    responses=responses(HTTPStatus.CONFLICT)
+    responses=responses(EmailTaken)
     | {201: {"headers": ETAG_HEADER | {"Location": {"description": "The user.", "schema": {"type": "string"}}}}},
 )
 async def create_user(new: UserCreate, users: Users, request: Request, response: Response) -> Row:
     """Create a user."""
     user = await users.create(new)
-    response.headers["Location"] = request.url_for("get_user", user_id=user["id"]).path
+    response.headers["Location"] = f"{request.scope['path']}/{user['id']}"
     return tags.mark(user, response)
 
 
@@ -72,7 +78,7 @@ async def list_users(query: WhichUsers, users: Users, request: Request, response
 @router.get(
     "/me",
     response_model=UserOut,
-    responses=responses(HTTPStatus.NOT_FOUND) | _TAGGED | _NOT_MODIFIED,
+    responses=responses(UserNotFound) | _TAGGED | _NOT_MODIFIED,
     openapi_extra=IF_NONE_MATCH,
 )
 async def get_me(user_id: CurrentUserId, users: Users, request: Request, response: Response) -> Row | Response:
@@ -84,7 +90,7 @@ async def get_me(user_id: CurrentUserId, users: Users, request: Request, respons
     "/export",
     response_class=StreamingResponse,
     dependencies=[Depends(may_read_users)],
-    responses=responses(HTTPStatus.NOT_ACCEPTABLE) | {200: {"description": "All users.", "content": _FILE}},
+    responses={200: {"description": "All users.", "content": _FILE}},
 )
 async def export_users(form: ExportFormat, users: Users) -> StreamingResponse:
     """Export all users, by id, as JSON lines or as CSV.
@@ -103,8 +109,8 @@ async def export_users(form: ExportFormat, users: Users) -> StreamingResponse:
     "/import",
     response_model=ImportOut,
     dependencies=[Depends(may_write_users)],
-    responses=responses(HTTPStatus.CONTENT_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
-    openapi_extra={"requestBody": {"required": True, "content": _FILE}},
+    responses=responses(InvalidRows),
+    openapi_extra={"requestBody": {"required": True, "content": _FILE_TO_SEND}},
 )
 async def import_users(file: ImportedRows, users: Users) -> ImportOut:
     """Create the users of a file of at most 10,000 rows, all of them or none.
@@ -118,7 +124,7 @@ async def import_users(file: ImportedRows, users: Users) -> ImportOut:
     "/{user_id}",
     response_model=UserOut,
     dependencies=[Depends(may_read_users)],
-    responses=responses(HTTPStatus.NOT_FOUND) | _TAGGED | _NOT_MODIFIED,
+    responses=responses(UserNotFound) | _TAGGED | _NOT_MODIFIED,
     openapi_extra=IF_NONE_MATCH,
 )
 async def get_user(user_id: UserId, users: Users, request: Request, response: Response) -> Row | Response:
@@ -130,7 +136,7 @@ async def get_user(user_id: UserId, users: Users, request: Request, response: Re
     "/{user_id}",
     response_model=UserOut,
     dependencies=[Depends(may_write_users)],
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED) | _TAGGED,
+    responses=responses(UserNotFound, EmailTaken, PreconditionFailed) | _TAGGED,
     openapi_extra=IF_MATCH,
 )
 async def change_user(
@@ -145,7 +151,7 @@ async def change_user(
     status_code=HTTPStatus.NO_CONTENT,
     response_class=Response,
     dependencies=[Depends(may_write_users)],
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED),
+    responses=responses(UserNotFound, PreconditionFailed),
     openapi_extra=IF_MATCH,
 )
 async def deactivate_user(user_id: UserId, users: Users, versions: ChangesFrom) -> None:

@@ -1,6 +1,7 @@
 """Users as the API's clients see and send them."""
 
 import datetime
+import re
 import unicodedata
 from enum import StrEnum
 from typing import Annotated
@@ -10,6 +11,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -27,15 +29,29 @@ def _without_controls(value: str) -> str:
 
 
 DisplayName = Annotated[
-    str, StringConstraints(strip_whitespace=True, max_length=150), AfterValidator(_without_controls)
+    str,
+    StringConstraints(strip_whitespace=True, max_length=150),
+    AfterValidator(_without_controls),
+    Field(
+        json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"}
+    ),  # What the validator refuses.
 ]
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=254), AfterValidator(_without_controls)]
 EARLIEST = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 LATEST = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
-Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
-"""A moment that every database and every time zone knows."""
+
+
+def _with_a_date(value: object) -> object:
+    if isinstance(value, str) and not _begins_with_date(value):
+        raise ValueError("write it as RFC 3339 does, such as 2026-01-31T12:00:00Z")
+    return value
+
+
+_begins_with_date = re.compile(r"\d{4}-\d\d-\d\d").match
+Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST), BeforeValidator(_with_a_date)]
+"""A moment that every database and every time zone knows. Numbers, which pydantic would take, are not documented."""
 
 
 class UserSort(StrEnum):
