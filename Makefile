@@ -8,7 +8,7 @@ VENV := .venv/.installed
 BENCH_VENV := benchmarks/.venv/.installed
 BIN := .venv/bin
 
-.PHONY: run test check bench format lock clean
+.PHONY: run test check bench openapi format lock clean
 .DEFAULT_GOAL := run
 
 $(VENV): requirements.lock
@@ -24,13 +24,14 @@ test: $(VENV)  ## The whole suite on SQLite, then what touches the database agai
 	$(BIN)/pytest -n 4 --database sqlite
 	$(BIN)/pytest -n 4 --database postgresql
 
-check: $(VENV)  ## Lint, format, types, boundaries, migrations, generated tables, deployment settings
+check: $(VENV)  ## Lint, format, types, boundaries, migrations, generated tables, API contract, deployment settings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py generate_tables --check
+	$(BIN)/python -m contract
 	ENVIRONMENT=production SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') \
 	DATABASE_URL=postgresql://tandem@127.0.0.1/tandem ALLOWED_HOSTS=example.com BASE_URL=https://example.com \
 	$(BIN)/python manage.py check --deploy --fail-level WARNING
@@ -42,6 +43,9 @@ $(BENCH_VENV): benchmarks/requirements.lock
 	$(BIN)/python -m venv --clear benchmarks/.venv
 	benchmarks/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	touch $@
+
+openapi: $(VENV)  ## Write docs/openapi anew, and say which changes break clients
+	$(BIN)/python -m contract --write
 
 format: $(VENV)  ## Put the code in order
 	$(BIN)/ruff check --fix .
@@ -57,4 +61,4 @@ lock:  ## Pin every dependency of pyproject.toml anew, with hashes, for every pl
 		--output-file benchmarks/requirements.lock
 
 clean:  ## Remove what make made; the development database in var/ stays
-	rm -rf .venv benchmarks/.venv benchmarks/.cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv benchmarks/.venv benchmarks/.cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache tests/contract/node/node_modules
