@@ -48,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     django.setup()
     config.pluginmanager.import_plugin("tests.fixtures")
     config.pluginmanager.import_plugin("tests.identity.fixtures")
+    config.pluginmanager.import_plugin("tests.contract.fixtures")
     config.pluginmanager.import_plugin("tests.schema.fixtures")
 
 

@@ -124,12 +124,12 @@ async def test_home__names_what_runs_here_and_links_to_it(client: httpx2.AsyncCl
 async def test_api__without_its_slash__leads_to_the_documentation(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/api", follow_redirects=True)
 
-    assert [hop.headers["location"] for hop in answer.history] == ["http://testserver/api/", "/api/docs"]
+    assert [hop.headers["location"] for hop in answer.history] == ["http://testserver/api/", "/api/v1/docs"]
     assert "swagger-ui-bundle.js" in answer.text
 
 
 async def test_docs__load_nothing_from_elsewhere(client: httpx2.AsyncClient) -> None:
-    page = (await client.get("/api/docs")).text
+    page = (await client.get("/api/v1/docs")).text
 
     assert "https://" not in page
     for address in (part.split('"')[0] for part in page.split('"/static/')[1:]):
@@ -137,14 +137,14 @@ async def test_docs__load_nothing_from_elsewhere(client: httpx2.AsyncClient) -> 
 
 
 async def test_openapi__under_the_mount__has_the_right_addresses(client: httpx2.AsyncClient) -> None:
-    document = (await client.get("/api/openapi.json")).json()
+    document = (await client.get("/api/v1/openapi.json")).json()
 
-    assert document["servers"] == [{"url": "/api"}]
-    assert "/v1/users/{user_id}" in document["paths"]
+    assert document["servers"] == [{"url": "/api/v1"}]
+    assert "/users/{user_id}" in document["paths"]
 
 
 async def test_openapi__every_reference__leads_somewhere(client: httpx2.AsyncClient) -> None:
-    text = (await client.get("/api/openapi.json")).text
+    text = (await client.get("/api/v1/openapi.json")).text
 
     schemas = json.loads(text)["components"]["schemas"]
     assert set(re.findall(r'"#/components/schemas/([^"]+)"', text)) <= set(schemas)
@@ -192,7 +192,7 @@ async def test_request_id__is_in_the_log_and_in_the_problem(
     [("testserver", 200), ("TESTSERVER:8000", 200), ("evil.example", 400), ("testserver.evil.example", 400), ("", 400)],
 )
 async def test_host__only_the_named_ones_are_served(host: str, status: int, client: httpx2.AsyncClient) -> None:
-    for path in ("/admin/login/", "/api/docs", "/healthz"):
+    for path in ("/admin/login/", "/api/v1/docs", "/healthz"):
         assert (await client.get(path, headers={"host": host})).status_code == status, path
 
 

@@ -127,7 +127,7 @@ def test_django__queue_is_full__answers_503_and_the_api_goes_on(database: str, t
             slow = threads.submit(httpx2.get, f"{server.url}/test/overlap?seconds=4", timeout=PATIENCE_S)
             server.until_logged("page began")
             crowd = in_parallel(server, *["/test/overlap?seconds=0"] * 3)
-            api = httpx2.get(f"{server.url}/api/openapi.json", timeout=PATIENCE_S)
+            api = httpx2.get(f"{server.url}/api/v1/openapi.json", timeout=PATIENCE_S)
             slow.result(PATIENCE_S)
         afterwards = httpx2.get(f"{server.url}/test/overlap?seconds=0", timeout=PATIENCE_S)
 

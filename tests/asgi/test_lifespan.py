@@ -26,7 +26,7 @@ def test_lifespan__requests_on_both_mounts__opens_once_and_closes_once_in_revers
     with serving(tmp_path / "log", app="tests.asgi.apps:app", env={"DATABASE_URL": database}) as server:
         with server.client() as client:
             assert client.get("/admin/login/").status_code == 200
-            assert client.get("/api/openapi.json").status_code == 200
+            assert client.get("/api/v1/openapi.json").status_code == 200
             in_api, in_django = client.get("/api/test/state").json(), client.get("/test/state").text
         server.terminate()
 

@@ -230,8 +230,8 @@ def test_error__of_ours__leaks_nothing_and_gives_the_request_id(server: Server, 
 
     assert answer.status_code == 500
     assert answer.json() == {
-        "type": "about:blank",
-        "title": "Internal Server Error",
+        "type": "http://127.0.0.1:8000/api/problems/internal-error",
+        "title": "Internal error",
         "status": 500,
         "detail": "This is our fault. Report it with the request_id, which our log has too.",
         "request_id": "find-me-in-the-log",

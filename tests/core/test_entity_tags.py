@@ -1,20 +1,18 @@
 """Entity tags: how conditions are read, and what they decide."""
 
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Annotated
 
 import httpx2
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from fastapi_app.core.direct import DirectRoute
+from fastapi_app.app import create_api
 from fastapi_app.core.entity_tags import ANY, IF_MATCH_REQUIRED, EntityTags, IfMatch, parse
-from fastapi_app.core.errors import HANDLERS, InvalidParameter, PreconditionRequired
-from fastapi_app.core.problems import responses
-from fastapi_app.core.routing import include
+from fastapi_app.core.errors import InvalidParameter, PreconditionRequired, responses
+from fastapi_app.core.versions import Version
 
 
 class Shown(BaseModel):
@@ -91,23 +89,23 @@ async def test_if_match__required_and_absent__is_demanded() -> None:
 
 @pytest.mark.asyncio
 async def test_if_match__route_that_demands_it__answers_428_without() -> None:
-    router = APIRouter(route_class=DirectRoute)
+    router = APIRouter()
     versions = Annotated[frozenset[int] | None, Depends(IfMatch(TAGS, required=True))]
 
-    @router.patch("/shown", responses=responses(HTTPStatus.PRECONDITION_REQUIRED), openapi_extra=IF_MATCH_REQUIRED)
+    @router.patch("/shown", responses=responses(PreconditionRequired), openapi_extra=IF_MATCH_REQUIRED)
     async def change(versions: versions) -> list[int]:
         return sorted(versions or ())
 
-    api = FastAPI(exception_handlers=HANDLERS)
-    include(api, router, "")
+    api = create_api([Version("v1", [router])])
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(api), base_url="http://testserver") as client:
-        without = await client.patch("/shown")
-        given = await client.patch("/shown", headers={"if-match": SEVEN})
+        without = await client.patch("/v1/shown")
+        given = await client.patch("/v1/shown", headers={"if-match": SEVEN})
+        document = (await client.get("/v1/openapi.json")).json()
 
     assert (without.status_code, without.headers["content-type"]) == (428, "application/problem+json")
     assert "If-Match" in without.json()["detail"]
     assert (given.status_code, given.json()) == (200, [7])
-    operation = api.openapi()["paths"]["/shown"]["patch"]
+    operation = document["paths"]["/shown"]["patch"]
     assert [(one["name"], one["required"]) for one in operation["parameters"]] == [("If-Match", True)]
     assert "428" in operation["responses"]
 

@@ -23,8 +23,9 @@ from project.accounts.models import User
 from project.config import config
 from project.identity.hashers import BoundedArgon2PasswordHasher
 from tests.asgi.server import PATIENCE_S, Server, serving
-from tests.fixtures import absent, give
+from tests.fixtures import give
 from tests.identity.flows import DEVICE_CODE, SECRET, hidden_fields, machine_client, web_client
+from tests.npm import installed
 
 CALLBACK = "http://127.0.0.1:53123/callback"
 NODE = Path(__file__).parent / "node"
@@ -173,12 +174,8 @@ def test_authlib__device(authlib: Callable[..., OAuth2Client], person: Person, s
 @pytest.fixture(scope="module")
 def openid_client() -> str:
     """Node.js with openid-client beside it."""
-    node = shutil.which("node")
-    if node is None:
-        absent("no Node.js")
-    if not (NODE / "node_modules" / "openid-client").exists():
-        absent("openid-client is not installed: run 'npm ci' in tests/e2e/node")
-    return node or ""
+    installed(NODE)
+    return shutil.which("node") or ""
 
 
 def test_openid_client__every_flow(openid_client: str, person: Person, server: Server) -> None:

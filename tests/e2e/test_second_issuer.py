@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 import secrets
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,36 +17,18 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx2
 import pytest
-from filelock import FileLock
 
 from project.accounts.models import User
-from project.config import BASE_DIR, config
+from project.config import config
 from project.identity.models import ExternalIdentity
 from tests.asgi.server import PATIENCE_S, Server, serving
-from tests.fixtures import IssueToken, absent, bearer, give
+from tests.fixtures import IssueToken, bearer, give
+from tests.npm import installed
 
 FOLDER = Path(__file__).parent / "node" / "oidc-provider"
-INSTALL_TIMEOUT_S = 300
 REDIRECT_URI = "http://127.0.0.1/callback"
 RESOURCE = "urn:tandem"
 """What the provider is asked for a token for; it names the audience ``tandem-api`` in it."""
-
-
-def installed(folder: Path) -> Path:
-    """The folder of a Node.js program, with the packages that its lock file pins."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        absent("no Node.js with npm")
-    (BASE_DIR / "var").mkdir(exist_ok=True)
-    with FileLock(BASE_DIR / "var" / "npm.lock"):
-        mark = folder / "node_modules" / ".package-lock.json"
-        if not mark.exists() or mark.stat().st_mtime < (folder / "package-lock.json").stat().st_mtime:
-            command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--cache", str(BASE_DIR / "var/npm")]
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
-            )
-            if done.returncode:
-                absent(f"npm cannot install {folder.name}: {done.stderr[-500:]}")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -226,7 +226,7 @@ async def test_export__imported_again__is_the_same(writer: httpx2.AsyncClient) -
         ("text/csv;q=0, */*", "application/jsonl"),
         ("text/html", None),
         ("text/csv;q=0", None),
-        ("text/csv;q=x", None),
+        ("text/csv;q=x", "text/csv"),
     ],
 )
 async def test_export__accept__is_obeyed(accept: str, media_type: str | None, reader: httpx2.AsyncClient) -> None:

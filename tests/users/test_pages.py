@@ -183,6 +183,7 @@ async def test_cursor__signed_by_the_former_secret__leads_on(
         ({"sort": "display_name"}, ["sort"]),
         ({"sort": "--id"}, ["sort"]),
         ({"created_from": "yesterday"}, ["created_from"]),
+        ({"created_from": "1767312000.5"}, ["created_from"]),
         ({"created_from": "2026-01-02T00:00:00"}, ["created_from"]),
         ({"created_before": "0001-01-01T00:00:00+14:00"}, ["created_before"]),
         ({"created_before": "9999-12-31T23:59:59Z"}, ["created_before"]),
