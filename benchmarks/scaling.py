@@ -90,8 +90,8 @@ def rows(world: World, token: str, sizes: dict[str, int], seconds: float, rounds
 
 def queries(server: Server) -> dict[str, str]:
     """The filters and searches that the product's list documents, as query strings."""
-    document = json.loads(_get(server, "/api/openapi.json"))
-    operation = document["paths"].get(f"{server.peer.users}", document["paths"].get("/v1/users"))["get"]
+    document = json.loads(_get(server, f"{server.peer.users.removesuffix('/users')}/openapi.json"))
+    operation = document["paths"]["/users"]["get"]
     known = {parameter["name"] for parameter in operation.get("parameters", [])}
     return {case: f"{name}={value}" for case, (name, value) in QUERY_PARAMETERS.items() if name in known}
 
