@@ -117,17 +117,15 @@ class Deadline:
         if self._loop is not loop:
             self._expect_tick(loop)
         live_request.set(request)
-        is_cancelled_here = False
         try:
             await self.app(scope, receive, request.send)
         except asyncio.CancelledError:
-            is_cancelled_here = request.end()
-            if not is_cancelled_here:
+            if not request.end():
                 raise
         finally:
             del self._live[request]
             request.end()
-        if is_cancelled_here:
+        if request.is_cancelled and not request.is_answered:
             await self._answer(request, scope, receive, send)
 
     async def _answer(self, request: LiveRequest, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -125,3 +126,46 @@ async def test_quick_answer__needs_no_watcher() -> None:
         assert len(asyncio.all_tasks()) == 1
 
     await Client((0, part(b"", more=False))).call(app)
+
+
+async def statuses_of(app: App, *, cancel_after_s: float | None = None) -> list[int]:
+    """What is sent for a request whose deadline is almost at once."""
+    client = Client()
+
+    async def asgi(_scope: Scope, receive: Receive, send: Send) -> None:
+        await app(receive, send)
+
+    strict = Deadline(asgi, 0.02)
+    strict.TICK_S = 0.01  # type: ignore[misc]
+    serving = asyncio.create_task(strict({"type": "http", "method": "GET", "path": "/"}, client.receive, client.send))
+    if cancel_after_s is not None:
+        await asyncio.sleep(cancel_after_s)
+        serving.cancel()
+    await serving
+    return [message["status"] for message in client.sent if message["type"] == "http.response.start"]
+
+
+async def test_deadline__passes__is_a_504_even_where_the_app_ends_as_if_nothing_was() -> None:
+    async def stubborn(_receive: Receive, _send: Send) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    async def obedient(_receive: Receive, _send: Send) -> None:
+        await asyncio.sleep(60)
+
+    async def with_an_answer_of_its_own(_receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await send(ANSWER)
+
+    assert await statuses_of(obedient) == await statuses_of(stubborn) == [504]
+    assert await statuses_of(with_an_answer_of_its_own) == [200]
+
+
+async def test_deadline__somebody_else_cancels__is_not_swallowed() -> None:
+    async def app(_receive: Receive, _send: Send) -> None:
+        await asyncio.sleep(60)
+
+    with pytest.raises(asyncio.CancelledError):
+        await statuses_of(app, cancel_after_s=0.001)
