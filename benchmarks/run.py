@@ -76,6 +76,7 @@ def measure(size: Size, wanted: set[str]) -> dict[str, Any]:
             world.make_database("large", size.large_rows)
             world.make_database("small", SMALL_ROWS)
         tokens = Tokens(world.token(), world.token(""))
+        world.share_keys()
         results = timed(size, wanted, world, tokens)
         say("admin pages")
         results["admin"] = admin.changelist(world, rounds=size.admin_rounds, seconds=size.admin_s)

@@ -124,14 +124,12 @@ class World:
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN SUPERUSER").format(sql.Identifier(name)))
 
     def token(self, scopes: str = SCOPES) -> str:
-        token = self.manage("large", "issue_token", ADMINISTRATOR, "--scope", scopes, "--ttl", str(TOKEN_TTL_S))
+        return self.manage("large", "issue_token", ADMINISTRATOR, "--scope", scopes, "--ttl", str(TOKEN_TTL_S))
+
+    def share_keys(self) -> None:
+        """Give the peers the public keys, and the small database the large one's signing key: one token fits all."""
         publish = "import json; from project.identity.keys import published; print(json.dumps({'keys': published()}))"
         (self.var_dir / "jwks.json").write_text(self.manage("large", "shell", "--no-imports", "-c", publish))
-        self._share_signing_key()
-        return token
-
-    def _share_signing_key(self) -> None:
-        """Let the small database's issuer be the large one's, so that one token is good for both."""
         with psycopg.connect(self.url("large")) as large, psycopg.connect(self.url("small")) as small:
             small.execute("DELETE FROM identity_signingkey")
             with (
