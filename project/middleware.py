@@ -26,6 +26,12 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return dict(reversed(scope["headers"])).get(name)
 
 
+def site_path(scope: Scope) -> str:
+    """The request's path as the site has it, without what a proxy in front has for a prefix."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 class RequestId:
     """Take the caller's ``X-Request-ID`` when it is sane, else make one; put it into every response and log line."""
 
@@ -80,8 +86,7 @@ class BodyLimit:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not may_have_body(scope):
             return self.app(scope, receive, send)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return self._own.get(path, self._limited)(scope, receive, send)
+        return self._own.get(site_path(scope), self._limited)(scope, receive, send)
 
 
 def may_have_body(scope: Scope) -> bool:

@@ -9,6 +9,8 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from project.middleware import site_path
+
 _EMPTY_LIFESPANS = (type(Router().lifespan_context), type(APIRouter().lifespan_context))
 
 
@@ -22,7 +24,12 @@ def mount(path: str, app: ASGIApp, *, middleware: Sequence[Middleware] = ()) -> 
     Raises:
         MountedLifespanError: it has one; the message names the app and the cure.
     """
-    _refuse_lifespan(path, app)
+    for place, router in _routers(path, app):
+        if _declares_lifespan(router):
+            raise MountedLifespanError(
+                f"the app mounted at {place!r} declares a lifespan or start-up handlers, which never run under a "
+                "mount: move what it opens into the root's lifespan in asgi.py, as a field of Resources"
+            )
     return Mount(path, app, middleware=middleware)
 
 
@@ -37,31 +44,18 @@ class MountBeforeRouter:
     """
 
     def __init__(self, app: ASGIApp, path: str, mounted: ASGIApp, middleware: Sequence[Middleware] = ()) -> None:
-        _refuse_lifespan(path, mounted)
         self.app = app
         self.path = path
         self._below = f"{path}/"
-        self._mounted = mounted
-        for factory, arguments, options in reversed(middleware):
-            self._mounted = factory(self._mounted, *arguments, **options)
+        self._mounted = mount(path, mounted, middleware=middleware).app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "lifespan":
-            root_path: str = scope.get("root_path", "")
-            if scope["path"].removeprefix(root_path).startswith(self._below):
-                scope["app_root_path"] = root_path  # Where the site begins: a mount of Starlette's says so, too.
-                scope["root_path"] = root_path + self.path
-                return self._mounted(scope, receive, send)
-        return self.app(scope, receive, send)
-
-
-def _refuse_lifespan(path: str, app: ASGIApp) -> None:
-    for place, router in _routers(path, app):
-        if _declares_lifespan(router):
-            raise MountedLifespanError(
-                f"the app mounted at {place!r} declares a lifespan or start-up handlers, which never run under a "
-                "mount: move what it opens into the root's lifespan in asgi.py, as a field of Resources"
-            )
+        if scope["type"] == "lifespan" or not site_path(scope).startswith(self._below):
+            return self.app(scope, receive, send)
+        # Where the site begins, which a mount of Starlette's says, too, and where the mounted app does.
+        scope["app_root_path"] = root_path = scope.get("root_path", "")
+        scope["root_path"] = root_path + self.path
+        return self._mounted(scope, receive, send)
 
 
 def _routers(path: str, app: Any) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from project.config import Config
 from project.lanes import DjangoBusy, Lane
+from project.middleware import site_path
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +65,12 @@ class RequestThread(Executor):
 
 
 class DjangoThread:
-    """Give each request a Django thread of its own, and its connections back at the end, on every mount.
+    """Give each request a Django thread of its own, and its connections back at the end.
 
     Without it all calls into Django from outside Django share one thread and one connection per process: they wait
-    for each other, swallow each other's transactions, and fail for ever once that connection has died. It stands
-    outside every time-out, because a cancelled Django request sends no signal that would close its connections.
+    for each other, swallow each other's transactions, and fail for ever once that connection has died. A cancelled
+    Django request sends no signal that would close its connections. The API's requests have none: each of its calls
+    into Django brings a thread along (``fastapi_app/core/bridge.py``).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -99,7 +101,7 @@ class DjangoLanes:
         self.sign_in_paths = frozenset(settings.SIGN_IN_PATHS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"].removeprefix(scope["root_path"])
+        path = site_path(scope)
         scope["django_thread"].lane = self.sign_in if path in self.sign_in_paths else self.lane
         try:
             await self.app(scope, receive, send)
