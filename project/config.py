@@ -6,6 +6,7 @@ guessed is required, and a missing or unsafe value stops the process with one li
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -32,6 +33,12 @@ API_KEY_PREFIX = "tdm_"
 """How every API key begins, so that secret scanners and people see what it is."""
 API_DOCS_CLIENT_ID = "api-docs"
 """The public OAuth client that the Authorize button of /api/docs logs in as."""
+API_DOCS_REDIRECT_PATH = "/docs/oauth2-redirect"
+"""Below /api: where the issuer sends that client's browser back to."""
+ANSWERS_KEPT_FOR = timedelta(hours=24)
+"""How long the answer to a request with an ``Idempotency-Key`` is kept."""
+HSTS_S = 60 * 60 * 24 * 365
+"""How long browsers come by https only, once they have, to either half."""
 
 
 class StartupError(RuntimeError):

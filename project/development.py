@@ -6,7 +6,7 @@ from django.contrib.auth import get_user_model
 from filelock import FileLock, Timeout
 
 from project.clients.models import Client
-from project.config import API_DOCS_CLIENT_ID, Config
+from project.config import API_DOCS_CLIENT_ID, API_DOCS_REDIRECT_PATH, Config
 from project.scopes import SCOPES
 
 ADMINISTRATOR_EMAIL = "admin@example.com"
@@ -46,7 +46,7 @@ def create_administrator() -> str | None:
 
 def register_api_docs(config: Config) -> None:
     """Let the Authorize button of /api/docs log in: a public client, where it is missing or the address has changed."""
-    redirect_uris = f"{config.base_url}/api/docs/oauth2-redirect"
+    redirect_uris = f"{config.base_url}/api{API_DOCS_REDIRECT_PATH}"
     Client.objects.update_or_create(
         client_id=API_DOCS_CLIENT_ID,
         defaults={"redirect_uris": redirect_uris},

@@ -7,7 +7,7 @@ from typing import Any
 import dj_database_url
 from django.utils.csp import CSP
 
-from project.config import BASE_DIR, config
+from project.config import BASE_DIR, HSTS_S, config
 from project.identity.lifetimes import ACCESS_TOKEN_TTL_S, REFRESH_TOKEN_TTL_S
 from project.identity.user_codes import user_code
 
@@ -186,7 +186,7 @@ SECURE_CSP = {
     "frame-ancestors": [CSP.NONE],
 }
 SECURE_SSL_REDIRECT = config.is_production and config.is_https
-SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if SECURE_SSL_REDIRECT else 0
+SECURE_HSTS_SECONDS = HSTS_S if SECURE_SSL_REDIRECT else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_SSL_REDIRECT
 SECURE_HSTS_PRELOAD = SECURE_SSL_REDIRECT
 SESSION_COOKIE_SECURE = SECURE_SSL_REDIRECT

@@ -13,14 +13,13 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
+from fastapi_app.core.html_pages import html_page
 from fastapi_app.core.problems import MEDIA_TYPE, Problem
 from fastapi_app.core.versions import Version, scopes_of
-from project.config import API_DOCS_CLIENT_ID, config
+from project.config import API_DOCS_CLIENT_ID, API_DOCS_REDIRECT_PATH, config
 from project.scopes import SCOPES
 
 SWAGGER_UI = "/static/drf_spectacular_sidecar/swagger-ui-dist"
-OAUTH2_REDIRECT_PATH = "/docs/oauth2-redirect"
-"""Below the API, where the issuer sends the browser back to."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -140,7 +139,7 @@ def add_docs(api: FastAPI, versions: Sequence[Version]) -> None:
     for path in ("/", "/docs", "/openapi.json"):
         api.add_route(path, lead_on, include_in_schema=False)
     api.add_route("/docs.js", script, include_in_schema=False)
-    api.add_route(OAUTH2_REDIRECT_PATH, _oauth2_redirect, include_in_schema=False)
+    api.add_route(API_DOCS_REDIRECT_PATH, _oauth2_redirect, include_in_schema=False)
 
 
 def _add_docs_of(api: FastAPI, version: Version) -> None:
@@ -161,38 +160,22 @@ def _add_docs_of(api: FastAPI, version: Version) -> None:
 def _swagger_ui(request: Request, title: str, document: str) -> HTMLResponse:
     root, files = _addresses(request)
     head = f"""
-  <meta name="viewport" content="width=device-width, initial-scale=1">
   <link rel="icon" href="{files}/favicon-32x32.png">
   <link rel="stylesheet" href="{files}/swagger-ui.css">"""
     body = f"""
   <div id="swagger-ui"></div>
   <script src="{files}/swagger-ui-bundle.js"></script>
-  <script src="{root}/docs.js" data-document="{root}{document}" data-redirect="{root}{OAUTH2_REDIRECT_PATH}"
+  <script src="{root}/docs.js" data-document="{root}{document}" data-redirect="{root}{API_DOCS_REDIRECT_PATH}"
     data-client="{API_DOCS_CLIENT_ID}" data-scopes="{" ".join(SCOPES)}"></script>"""
-    return _page(title, head, body)
+    return html_page(title, body, head=head, headers=HEADERS)
 
 
 async def _oauth2_redirect(request: Request) -> HTMLResponse:
     """Where the issuer sends the log-in window: it hands what it was given to the page that opened it."""
     _, files = _addresses(request)
-    return _page("Logged in", "", f'<script src="{files}/oauth2-redirect.js"></script>')
+    return html_page("Logged in", f'<script src="{files}/oauth2-redirect.js"></script>', headers=HEADERS)
 
 
 def _addresses(request: Request) -> tuple[str, str]:
     """Where the API is, and where Swagger UI's files are, as attributes have it."""
     return escape(request.scope["root_path"]), escape(f"{request.scope.get('app_root_path', '')}{SWAGGER_UI}")
-
-
-def _page(title: str, head: str, body: str) -> HTMLResponse:
-    page = f"""\
-<!doctype html>
-<html lang="en">
-<head>
-  <meta charset="utf-8">
-  <title>{escape(title)}</title>{head}
-</head>
-<body>{body}
-</body>
-</html>
-"""
-    return HTMLResponse(page, headers=HEADERS)

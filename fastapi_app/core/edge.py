@@ -7,10 +7,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, remove_compress_type
 
-from project.config import Config
+from fastapi_app.core.problems import is_below
+from project.config import HSTS_S, Config
 
-HSTS_S = 60 * 60 * 24 * 365
-"""How long browsers come by https only; as long as Django tells them for its pages."""
 COMPRESS_FROM_BYTES = 1000
 """Below that a packet is sent all the same, and compressing only costs."""
 ALLOWED_HEADERS = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
@@ -34,7 +33,7 @@ class CrossOrigin:
 
     def __init__(self, app: ASGIApp, prefixes: Sequence[str], origins: Sequence[str]) -> None:
         self.app = app
-        self.prefixes = tuple(f"{prefix}/" for prefix in prefixes)
+        self.prefixes = prefixes
         self._for_browsers = CORSMiddleware(
             app,
             allow_origins=origins,
@@ -44,8 +43,7 @@ class CrossOrigin:
         )
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        path = scope["path"].removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else ""
-        if not f"{path}/".startswith(self.prefixes):
+        if scope["type"] != "http" or not any(is_below(scope, prefix) for prefix in self.prefixes):
             return self.app(scope, receive, send)
         if b"origin" in dict(scope["headers"]):
             return self._for_browsers(scope, receive, send)

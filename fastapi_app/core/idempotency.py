@@ -7,7 +7,6 @@ dies when. Only an answer of success is kept: a refusal had no effect, and is de
 ``executor``. Without the header a POST runs as it would without all this.
 """
 
-import datetime
 import hashlib
 import random
 from collections.abc import Callable, Coroutine, Sequence
@@ -32,9 +31,8 @@ from fastapi_app.core.security import any_caller
 from fastapi_app.core.statements import Row, Statement
 from fastapi_app.core.tables import KeptAnswer
 from fastapi_app.core.types import now
+from project.config import ANSWERS_KEPT_FOR
 
-KEPT_FOR = datetime.timedelta(hours=24)
-"""How long an answer is kept; ``project/idempotency/models.py`` has the same."""
 MAXIMUM_KEY_LENGTH = 255
 CLEAN_ONCE_IN = 100
 """Kept answers; then at most ``CLEANED_AT_ONCE`` that have expired are deleted."""
@@ -219,7 +217,7 @@ class _Attempt:
             kept = await transaction.fetch_one(_GET, **values)
             if kept is None:
                 raise InFlight
-            if now() - kept["created_at"] < KEPT_FOR:
+            if now() - kept["created_at"] < ANSWERS_KEPT_FOR:
                 raise _AnsweredBefore(kept) if kept["fingerprint"] == fingerprint else KeyReused
             await transaction.fetch_all(_EXPIRE, answer_id=kept["id"])
             claimed = await transaction.fetch_one(_CLAIM, **claim)
@@ -242,7 +240,7 @@ class _Attempt:
         await self._transaction.commit()
         await self._stack.aclose()  # The connection goes back before another is asked for.
         if random.randrange(CLEAN_ONCE_IN) == 0:  # noqa: S311  Which request cleans up is no secret.
-            await self._database.fetch_all(_CLEAN, before=now() - KEPT_FOR)
+            await self._database.fetch_all(_CLEAN, before=now() - ANSWERS_KEPT_FOR)
 
 
 def _key(request: Request) -> str:

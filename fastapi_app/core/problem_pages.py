@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from fastapi_app.core.errors import NotFound, registry
+from fastapi_app.core.html_pages import html_page
 from fastapi_app.core.problem_types import ProblemType
 from fastapi_app.core.problems import example
 
@@ -78,22 +79,12 @@ def _explanation(problem: ProblemType, root: str) -> str:
 
 
 def _page(title: str, content: str) -> HTMLResponse:
-    page = f"""\
-<!doctype html>
-<html lang="en">
-<head>
-  <meta charset="utf-8">
-  <meta name="viewport" content="width=device-width, initial-scale=1">
+    head = f"""
   <meta name="color-scheme" content="light dark">
-  <title>{escape(title)}</title>
   <link rel="icon" href="data:,">
-  <style>{STYLE}</style>
-</head>
-<body>
+  <style>{STYLE}</style>"""
+    body = f"""
 <main>
 {content}
-</main>
-</body>
-</html>
-"""
-    return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+</main>"""
+    return html_page(title, body, head=head, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})

@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fastapi_app.core.background import running
 from fastapi_app.core.errors import TooManyRequests, Unavailable
 from fastapi_app.core.problems import problem_response
 from fastapi_app.core.requests import AppRequest
@@ -148,12 +149,8 @@ class RateLimiter:
 async def share_counts(config: Config, redis: "SharedRedis") -> AsyncIterator[RateLimiter]:
     """The limits that are configured, counted together with the other processes."""
     counter = SharedCounter(redis)
-    sharing = asyncio.create_task(counter.share_for_ever())
-    try:
+    async with running(counter.share_for_ever(), name="rate limits"):
         yield RateLimiter(limits_of(config), counter)
-    finally:
-        sharing.cancel()
-        await asyncio.gather(sharing, return_exceptions=True)
 
 
 class Usage:

@@ -186,7 +186,7 @@ class RowWriter[T: BaseModel]:
     """Rows as a schema shows them, in one of the forms."""
 
     def __init__(self, schema: type[T]) -> None:
-        self._adapter = TypeAdapter(schema)
+        self._shown = TypeAdapter(list[schema])  # type: ignore[valid-type]
         self._names = list(schema.model_fields)
 
     async def write(self, batches: AsyncIterable[Sequence[Row]], form: Format) -> AsyncIterator[bytes]:
@@ -194,16 +194,13 @@ class RowWriter[T: BaseModel]:
         if form is Format.CSV:
             yield _csv([self._names])
         async for batch in batches:
-            shown = self._adapter_list(batch)
+            shown = self._shown.dump_python(self._shown.validate_python(batch), mode="json")
             if form is Format.CSV:
                 yield _csv([[_escaped(_cell(row[name])) for name in self._names] for row in shown])
             else:
                 yield b"".join(
                     b"%s\n" % json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() for row in shown
                 )
-
-    def _adapter_list(self, batch: Sequence[Row]) -> Iterable[dict[str, Any]]:
-        return [self._adapter.dump_python(self._adapter.validate_python(row), mode="json") for row in batch]
 
 
 def _cell(value: Any) -> str:

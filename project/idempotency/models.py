@@ -1,13 +1,9 @@
 """What the API keeps for a caller who repeats a request under one ``Idempotency-Key``."""
 
-import datetime
 from typing import ClassVar
 
 from django.db import models
 from django.db.models.functions import Now
-
-KEPT_FOR = datetime.timedelta(hours=24)
-"""How long an answer is kept; ``fastapi_app/core/idempotency.py`` has the same."""
 
 
 class KeptAnswer(models.Model):

@@ -27,7 +27,7 @@ def remember_when(sender: Any, request: HttpRequest, **_kwargs: Any) -> None:
 
 
 def remember_family(request: HttpRequest, family: uuid.UUID) -> None:
-    """Let the session's end be the end of this log-in too, and of no other."""
+    """Let the session's end be the end of this log-in too."""
     families = [*request.session.get(FAMILIES, []), str(family)]
     request.session[FAMILIES] = families[-MOST_REMEMBERED:]
 

@@ -10,7 +10,8 @@ import pytest
 from django.core.management import call_command
 
 from project.accounts.models import User
-from project.idempotency.models import KEPT_FOR, KeptAnswer
+from project.config import ANSWERS_KEPT_FOR
+from project.idempotency.models import KeptAnswer
 from tests.asgi.server import PATIENCE_S, serving
 from tests.fixtures import IssueToken, bearer
 
@@ -79,7 +80,7 @@ def test_process__killed_between_effect_and_answer__a_retry_finds_one_row(
 def test_command__deletes_what_is_a_day_old(database: str, capsys: pytest.CaptureFixture[str]) -> None:
     values = {"caller": "user:1", "route": "POST /", "fingerprint": ""}
     KeptAnswer.objects.create(key="young", **values)
-    KeptAnswer.objects.create(key="old", created_at=datetime.datetime.now(datetime.UTC) - KEPT_FOR, **values)
+    KeptAnswer.objects.create(key="old", created_at=datetime.datetime.now(datetime.UTC) - ANSWERS_KEPT_FOR, **values)
 
     call_command("delete_kept_answers")
 

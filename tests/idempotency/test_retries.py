@@ -11,7 +11,8 @@ from fastapi_app.app import create_api
 from fastapi_app.core import idempotency
 from fastapi_app.core.statements import Statement
 from project.accounts.models import User
-from project.idempotency.models import KEPT_FOR, KeptAnswer
+from project.config import ANSWERS_KEPT_FOR
+from project.idempotency.models import KeptAnswer
 from tests.fixtures import IssueToken, assert_problem, bearer
 
 pytestmark = pytest.mark.asyncio
@@ -126,12 +127,12 @@ async def test_key__is_none__is_named(key: str, writer: httpx2.AsyncClient) -> N
 async def test_key__a_day_old__is_new_again_and_cleaned_up(
     writer: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert KEPT_FOR == idempotency.KEPT_FOR == datetime.timedelta(hours=24)
+    assert datetime.timedelta(hours=24) == ANSWERS_KEPT_FOR
     for number in range(3):
         await writer.post(
             "/api/v1/users", json={"email": f"{number}@example.com"}, headers={"idempotency-key": f"{number}"}
         )
-    long_ago = datetime.datetime.now(datetime.UTC) - KEPT_FOR - datetime.timedelta(seconds=1)
+    long_ago = datetime.datetime.now(datetime.UTC) - ANSWERS_KEPT_FOR - datetime.timedelta(seconds=1)
     await KeptAnswer.objects.aupdate(created_at=long_ago)
 
     anew = await writer.post("/api/v1/users", json=NEW, headers={"idempotency-key": "0"})
