@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from fastapi_app.core.deprecation import DeprecationHeaders
+from fastapi_app.core.dispatch import DirectApi
 from fastapi_app.core.docs import add_docs
 from fastapi_app.core.errors import HANDLERS
 from fastapi_app.core.problem_pages import add_problem_pages
@@ -22,7 +23,7 @@ VERSIONS = (Version("v1", [users]),)
 
 def create_api(versions: Sequence[Version] = VERSIONS) -> FastAPI:
     """A FastAPI app to be mounted where a lifespan provides ``State``."""
-    api = FastAPI(
+    api = DirectApi(
         title="Tandem",
         telemetry={"tracing": False, "metrics": False, "logs": False},
         openapi_url=None,  # Each version has its own.

@@ -26,7 +26,7 @@ from sqlalchemy.pool import PoolResetState
 from starlette.requests import Request
 
 from fastapi_app.core.errors import DATABASE_UNAVAILABLE, Unavailable
-from fastapi_app.core.requests import AppRequest
+from fastapi_app.core.requests import resources_of
 from fastapi_app.core.statements import Row, Statement
 from project.config import Config, StartupError
 
@@ -342,11 +342,11 @@ async def open_database(config: Config) -> AsyncIterator[Database]:
 
 async def database_answers(request: Request) -> None:
     """Readiness: a pooled connection answers. Raises what the driver raises when it does not."""
-    await AppRequest(request.scope).state["resources"].database.ping()
+    await resources_of(request).database.ping()
 
 
-async def _session(request: AppRequest) -> AsyncIterator[AsyncSession]:
-    async with request.state["resources"].database.sessions() as session:
+async def _session(request: Request) -> AsyncIterator[AsyncSession]:
+    async with resources_of(request).database.sessions() as session:
         yield session
 
 

@@ -6,8 +6,9 @@ known beforehand, and is half of what such a request costs (docs/decisions/0007-
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import iscoroutinefunction, unwrap
 from typing import Any
 
@@ -32,7 +33,7 @@ _FAILED = object()
 """In place of a dependency's value when its parameters were not valid."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Call:
     """A dependency, or at last the endpoint itself: what to await, and where its arguments come from."""
 
@@ -50,6 +51,27 @@ class _Call:
     request_name: str | None
     response_name: str | None
 
+    @cached_property
+    def reads(self) -> bool:
+        """Whether any argument is read from the request."""
+        return bool(self.path or self.parameters or self.body)
+
+    def read(self, request: Request, body: Any, arguments: dict[str, Any]) -> Sequence[Any]:
+        """Add what is read from the request to ``arguments``; what is wrong with it."""
+        faults: list[Any] = []
+        for name, alias, field in self.path:
+            arguments[name], wrong = field.validate(request.path_params[alias], {}, loc=("path", alias))
+            faults.extend(wrong)
+        for fields, part in self.parameters:
+            values, wrong = request_params_to_args(fields, part(request))
+            arguments.update(values)
+            faults.extend(wrong)
+        if self.body is not None:
+            name, field = self.body
+            arguments[name], wrong = field.validate(body, {}, loc=("body",))
+            faults.extend(wrong)
+        return faults
+
 
 class DirectRoute(APIRoute):
     """A route that serves plain requests itself, and leaves every other to FastAPI.
@@ -66,8 +88,6 @@ class DirectRoute(APIRoute):
         if self.is_direct:
             _add_calls(self.dependant, self._calls, {})
             self._injects_response = any(call.response_name for call in self._calls)
-            self._serve_as_fastapi_does = self.app
-            self.app = self._serve
 
     def _is_plain(self) -> bool:
         return (
@@ -86,12 +106,16 @@ class DirectRoute(APIRoute):
             self.body_field in self.dependant.body_params and type(self.body_field.field_info) is Body
         )
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if getattr(self.dependency_overrides_provider, "dependency_overrides", None) or (
-            self.body_field is not None and not _has_json(scope)
-        ):
-            await self._serve_as_fastapi_does(scope, receive, send)
-            return
+    def takes(self, scope: Scope) -> bool:
+        """Whether this request is to be served directly, and not as FastAPI does."""
+        return (
+            self.is_direct
+            and not getattr(self.dependency_overrides_provider, "dependency_overrides", None)
+            and (self.body_field is None or _has_json(scope))
+        )
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that the route takes. Raises what its dependencies and its endpoint raise."""
         request = Request(scope, receive, send)
         injected = _empty_response() if self._injects_response else None
         body = None if self.body_field is None else await _read_json(request)
@@ -113,18 +137,7 @@ class DirectRoute(APIRoute):
         errors: list[Any] = []
         for call in self._calls:
             arguments = {name: values[index] for name, index in call.results}
-            faults: list[Any] = []
-            for name, alias, field in call.path:
-                arguments[name], wrong = field.validate(request.path_params[alias], {}, loc=("path", alias))
-                faults.extend(wrong)
-            for fields, part in call.parameters:
-                read, wrong = request_params_to_args(fields, part(request))
-                arguments.update(read)
-                faults.extend(wrong)
-            if call.body is not None:
-                name, field = call.body
-                arguments[name], wrong = field.validate(body, {}, loc=("body",))
-                faults.extend(wrong)
+            faults = call.read(request, body, arguments) if call.reads else ()
             errors.extend(faults)
             if errors and (faults or call is self._calls[-1] or any(values[index] is _FAILED for index in call.needs)):
                 values.append(_FAILED)

@@ -73,8 +73,9 @@ class EntityTags:
         Raises:
             InvalidParameter: the header is not a condition.
         """
-        condition = request.headers.get("if-none-match")
-        if condition is not None and self._has(condition, tag := self.tag(row)):
+        # Read as it came: Starlette would make an object of all headers for it.
+        condition = dict(reversed(request.scope["headers"])).get(b"if-none-match")
+        if condition is not None and self._has(condition.decode("latin-1"), tag := self.tag(row)):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
         return self.mark(row, response)
 

@@ -20,12 +20,12 @@ from sqlalchemy import Boolean, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
-from fastapi_app.core.database import Database, Executor, Transaction
+from fastapi_app.core.database import Executor, Transaction
 from fastapi_app.core.errors import InFlight, InvalidParameter, KeyReused, responses
 from fastapi_app.core.problems import merged
-from fastapi_app.core.requests import AppRequest
+from fastapi_app.core.requests import resources_of
 from fastapi_app.core.routing import ContractRoute
 from fastapi_app.core.security import any_caller
 from fastapi_app.core.statements import Row, Statement
@@ -116,10 +116,10 @@ _CLEAN = Statement(
 )
 
 
-def executor(request: AppRequest) -> Executor:
+def executor(request: Request) -> Executor:
     """What the request's statements run on: the database, or the transaction in which its answer will be kept."""
     attempt: _Attempt | None = request.scope.get("idempotency")
-    return request.state["resources"].database if attempt is None else attempt.executor
+    return resources_of(request).database if attempt is None else attempt.executor
 
 
 class IdempotentRoute(ContractRoute):
@@ -141,10 +141,9 @@ class IdempotentRoute(ContractRoute):
             options["responses"] = merged(options.get("responses") or {}, own)
         super().__init__(path, endpoint, dependencies=dependencies, **options)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def takes(self, scope: Scope) -> bool:
         # With a key an answer has to be kept, which the handler below does.
-        has_key = b"idempotency-key" in dict(scope["headers"])
-        await (self._serve_as_fastapi_does if has_key else super()._serve)(scope, receive, send)
+        return super().takes(scope) and b"idempotency-key" not in dict(scope["headers"])
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
@@ -155,7 +154,7 @@ class IdempotentRoute(ContractRoute):
             if "idempotency-key" not in request.headers:
                 return await answer(request)
             async with AsyncExitStack() as stack:
-                request.scope["idempotency"] = attempt = _Attempt(AppRequest(request.scope), stack)
+                request.scope["idempotency"] = attempt = _Attempt(request, stack)
                 try:
                     response = await answer(request)
                 except _AnsweredBefore as before:
@@ -185,10 +184,10 @@ class _AnsweredBefore(Exception):
 class _Attempt:
     """A request with a key, from the claim of the key to the commit of its effect and answer."""
 
-    def __init__(self, request: AppRequest, stack: AsyncExitStack) -> None:
+    def __init__(self, request: Request, stack: AsyncExitStack) -> None:
         self._request = request
         self._stack = stack
-        self._database: Database = request.state["resources"].database
+        self._database = resources_of(request).database
         self._transaction: Transaction | None = None
         self._answer_id = 0
 

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fastapi_app.core.background import running
 from fastapi_app.core.errors import TooManyRequests, Unavailable
 from fastapi_app.core.problems import problem_response
-from fastapi_app.core.requests import AppRequest
+from fastapi_app.core.requests import resources_of
 from project.config import Config
 
 if TYPE_CHECKING:
@@ -229,6 +229,6 @@ def network(host: str) -> str:
 
 async def limits_are_counted(request: Request) -> None:
     """Readiness: Redis answers, where there is one. Raises Unavailable: without it each process counts alone."""
-    redis = AppRequest(request.scope).state["resources"].redis
+    redis = resources_of(request).redis
     if redis is not None and not await redis.answers():
         raise Unavailable("Redis does not answer")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, TypedDict
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 if TYPE_CHECKING:  # Resources hold what itself is a dependency that reads a request.
     from fastapi_app.core.resources import Resources
@@ -14,5 +14,7 @@ class State(TypedDict):
     resources: "Resources"
 
 
-class AppRequest(Request[State]):
-    """A request whose ``state`` is typed. FastAPI injects it where a parameter has this annotation."""
+def resources_of(request: HTTPConnection) -> "Resources":
+    """What the root opened, typed; read as the scope has it, for which Starlette would make an object."""
+    state: State = request.scope["state"]
+    return state["resources"]

@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from fastapi_app.core.background import running
 from fastapi_app.core.database import Database
-from fastapi_app.core.requests import AppRequest
+from fastapi_app.core.requests import resources_of
 from fastapi_app.core.statements import Row, Statement
 from fastapi_app.core.tables import RevocationEvent
 from fastapi_app.core.types import UTC
@@ -89,6 +89,8 @@ class RevocationView:
         self._last_id = 0
         self._missing: dict[int, float] = {}
         self._polled_at = 0.0
+        self.changes = 0
+        """How often an event was applied: while that stays, so does what ``is_revoked`` says."""
         self._is_out = False
 
     def is_revoked(self, credential: Revocable) -> bool:
@@ -136,6 +138,7 @@ class RevocationView:
     def _apply(self, row: Row) -> None:
         if row["kind"] in self._ended:  # A newer release may know more kinds.
             ended, limit = self._ended[row["kind"]], _limit(row)
+            self.changes += 1
             ended[row["subject"]] = max(ended.get(row["subject"], 0), limit)
             if row["kind"] != "signer":  # Never forgotten: whoever has the key can sign what expires later.
                 self._applied.append((row["created_at"], row["kind"], row["subject"], limit))
@@ -178,5 +181,5 @@ async def revocations_are_fresh(request: Request) -> None:
     Raises:
         RuntimeError: it has not been read for too long, so writes are refused.
     """
-    if AppRequest(request.scope).state["resources"].revocations.is_stale:
+    if resources_of(request).revocations.is_stale:
         raise RuntimeError("revocations have not been read for too long, so writes are refused")

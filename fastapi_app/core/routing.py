@@ -44,10 +44,17 @@ class ContractRoute(DirectRoute):
     def handle(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         if scope["method"] not in (self.methods or ()):
             raise method_not_allowed(_methods(scope))
-        if self._is_negotiated and dict(scope["headers"]).get(b"accept") not in self._accepted_by_all:
-            preferred(scope, self._media_types)
+        self._negotiate(scope)
         answer: Any = self.app(scope, receive, send)  # As an ASGI app has it, any awaitable; which does here, too.
         return answer  # type: ignore[no-any-return]
+
+    def serve(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        self._negotiate(scope)
+        return super().serve(scope, receive, send)
+
+    def _negotiate(self, scope: Scope) -> None:
+        if self._is_negotiated and dict(scope["headers"]).get(b"accept") not in self._accepted_by_all:
+            preferred(scope, self._media_types)
 
 
 def media_types(route: APIRoute) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import httpx2
 from fastapi import Depends
+from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from fastapi_app.core.api_keys import ApiKeys, open_api_keys
@@ -17,7 +18,7 @@ from fastapi_app.core.database import Database
 from fastapi_app.core.errors import Forbidden, Unauthenticated, Unavailable
 from fastapi_app.core.external_users import ExternalSubjects
 from fastapi_app.core.jwks import IssuerKeys
-from fastapi_app.core.requests import AppRequest
+from fastapi_app.core.requests import resources_of
 from fastapi_app.core.revocation import RevocationView
 from fastapi_app.core.tokens import Issuer, OwnSubjects, SignedBy, TokenVerifier
 from project.config import API_KEY_PREFIX, Config, TrustedIssuer
@@ -27,10 +28,12 @@ OWN_COOL_DOWN_S = 2.0
 READS = frozenset({HTTPMethod.GET, HTTPMethod.HEAD, HTTPMethod.OPTIONS})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Known:
     credential: Credential
     signed_by: SignedBy | None
+    looked_at: int = -1
+    """``RevocationView.changes`` when it was found not to be revoked."""
 
 
 class Authenticator:
@@ -56,17 +59,23 @@ class Authenticator:
         if (
             known is not None
             and time.time() < known.credential.expires_at
-            and not self._revocations.is_revoked(known.credential.revocable)
+            and (known.looked_at == self._revocations.changes or not self._is_revoked(known))
             and (known.signed_by is None or known.signed_by.is_current)
         ):
             return known.credential.principal
         known = await self._verify(shown)
-        if self._revocations.is_revoked(known.credential.revocable):
+        if self._is_revoked(known):
             refuse("it has been revoked")
         if len(self._known) >= self.MOST_REMEMBERED:
             del self._known[next(iter(self._known))]
         self._known[shown] = known
         return known.credential.principal
+
+    def _is_revoked(self, known: _Known) -> bool:
+        if self._revocations.is_revoked(known.credential.revocable):
+            return True
+        known.looked_at = self._revocations.changes
+        return False
 
     async def _verify(self, shown: str) -> _Known:
         if shown.startswith(API_KEY_PREFIX):
@@ -120,13 +129,13 @@ class Requires:
     def __init__(self, *scopes: str) -> None:
         self.scopes = frozenset(scopes)
 
-    async def __call__(self, request: AppRequest) -> Principal:
+    async def __call__(self, request: Request) -> Principal:
         # Read as it came: Starlette would make an object of all headers for it.
         written = dict(reversed(request.scope["headers"])).get(b"authorization", b"")
         scheme, _, shown = written.decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not shown:
             raise Unauthenticated("Show an access token.", headers={"WWW-Authenticate": 'Bearer realm="tandem"'})
-        resources = request.state["resources"]
+        resources = resources_of(request)
         principal = await resources.authenticator.authenticate(shown.strip())
         if not self.scopes <= principal.scopes:
             self._forbid(principal)

@@ -8,7 +8,6 @@ from fastapi import Depends, Path, Query, Request
 from fastapi_app.core.entity_tags import EntityTags, IfMatch
 from fastapi_app.core.idempotency import executor
 from fastapi_app.core.pagination import MAXIMUM_ID, QueryOf
-from fastapi_app.core.requests import AppRequest
 from fastapi_app.core.rows import Faults, Format, Lined, format_of_body, format_to_send, read_rows
 from fastapi_app.core.security import Requires
 from fastapi_app.users.schemas import UserCreate, UserOut, UserQuery
@@ -31,7 +30,7 @@ ChangesFrom = Annotated[frozenset[int] | None, Depends(IfMatch(tags))]
 """The versions that a change may begin from. A route that demands them asks for ``IfMatch(tags, required=True)``."""
 
 
-async def user_service(request: AppRequest) -> UserService:
+async def user_service(request: Request) -> UserService:
     """The use cases on the process's database, or in the transaction of a request that may be repeated."""
     return UserService(executor(request))
 

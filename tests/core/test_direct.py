@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from fastapi_app.app import create_api
 from fastapi_app.core.direct import DirectRoute
+from fastapi_app.core.dispatch import DirectApi
 from fastapi_app.core.errors import HANDLERS, NotFound
 
 pytestmark = pytest.mark.asyncio
@@ -161,7 +162,7 @@ DIRECT = {
 
 
 def api(route_class: type[APIRoute]) -> FastAPI:
-    app = FastAPI(exception_handlers=HANDLERS)
+    app = (DirectApi if route_class is DirectRoute else FastAPI)(exception_handlers=HANDLERS)
     for route in router.routes:
         assert isinstance(route, APIRoute)
         options = {name: getattr(route, name) for name in ("methods", "status_code", "dependencies", "response_model")}
