@@ -136,9 +136,10 @@ class DirectRoute(APIRoute):
         values: list[Any] = []
         errors: list[Any] = []
         for call in self._calls:
-            arguments = {name: values[index] for name, index in call.results}
+            arguments = {name: values[index] for name, index in call.results} if call.results else {}
             faults = call.read(request, body, arguments) if call.reads else ()
-            errors.extend(faults)
+            if faults:
+                errors.extend(faults)
             if errors and (faults or call is self._calls[-1] or any(values[index] is _FAILED for index in call.needs)):
                 values.append(_FAILED)
                 continue

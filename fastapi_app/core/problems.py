@@ -144,26 +144,34 @@ class ProblemResponses:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not is_below(scope, self.prefix):
             return self.app(scope, receive, send)
-        replaced: Message | None = None
-        text = b""
+        send_on = send
 
-        async def send_problem(message: Message) -> None:
-            nonlocal replaced, text
-            if replaced is None:
-                replaced = message
-                return
-            text += message.get("body", b"")
-            if not message.get("more_body", False):
-                await _restate(replaced, text)(scope, receive, send)
-
-        def send_or_replace(message: Message) -> Awaitable[None]:
+        def send_or_restate(message: Message) -> Awaitable[None]:
+            nonlocal send_on
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *self.headers]
                 if _is_plain_error(message):
-                    return send_problem(message)
-            return send(message) if replaced is None else send_problem(message)
+                    send_on = _Restatement(scope, receive, send).collect
+            return send_on(message)
 
-        return self.app(scope, receive, send_or_replace)
+        return self.app(scope, receive, send_or_restate)
+
+
+class _Restatement:
+    """Holds a plain-text error back until it is complete, and sends it as a problem."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._channels = scope, receive, send
+        self._start: Message = {}
+        self._text = b""
+
+    async def collect(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        self._text += message.get("body", b"")
+        if not message.get("more_body", False):
+            await _restate(self._start, self._text)(*self._channels)
 
 
 def is_below(scope: Scope, prefix: str) -> bool:

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from limits import parse
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 ADDRESS, PRINCIPAL = "address", "principal"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limit:
     """So many requests of one of its kind in each window."""
 
@@ -45,6 +45,11 @@ class Limit:
     def policy(self) -> str:
         """An item of ``RateLimit-Policy`` (draft-ietf-httpapi-ratelimit-headers)."""
         return f'"{self.name}";q={self.amount};w={self.window_s}'
+
+    @cached_property
+    def item(self) -> bytes:
+        """An item of ``RateLimit`` (same draft), but for its numbers: how many are left, and for how many seconds."""
+        return b'"%s";r=%%d;t=%%d' % self.name.encode()
 
 
 def limits_of(config: Config) -> dict[str, Limit]:
@@ -141,7 +146,8 @@ class RateLimiter:
 
     def __init__(self, limits: dict[str, Limit], counter: MemoryCounter) -> None:
         self.address, self.principal = limits.get(ADDRESS), limits.get(PRINCIPAL)
-        self.policy = ", ".join(limit.policy for limit in limits.values()).encode()
+        self.policy = (b"ratelimit-policy", ", ".join(limit.policy for limit in limits.values()).encode())
+        """The header that each response has."""
         self.counter = counter
 
 
@@ -156,32 +162,28 @@ async def share_counts(config: Config, redis: "SharedRedis") -> AsyncIterator[Ra
 class Usage:
     """What one request uses of the limits; found in its scope as ``rate_limits``."""
 
-    __slots__ = ("_limiter", "_used")
+    __slots__ = ("_limiter", "_now", "items")
 
     def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
-        self._used: dict[str, bytes] = {}
+        self._now = int(time.time())
+        self.items: dict[str, bytes] = {}
+        """What ``RateLimit`` says, by limit."""
 
     def count_principal(self, name: str) -> None:
         """Count the request, once, against its principal's limit. Raises TooManyRequests: it is one too many."""
         limit = self._limiter.principal
-        if limit is not None and PRINCIPAL not in self._used:
+        if limit is not None and PRINCIPAL not in self.items:
             self.count(limit, name)
 
     def count(self, limit: Limit, whose: str) -> None:
         """Count the request against a limit. Raises TooManyRequests: it is one too many."""
-        now = int(time.time())
-        window, passed = divmod(now, limit.window_s)
+        window, passed = divmod(self._now, limit.window_s)
         left = limit.amount - self._limiter.counter.count(limit, whose, window)
         reset_s = limit.window_s - passed
-        self._used[limit.name] = b'"%s";r=%d;t=%d' % (limit.name.encode(), max(left, 0), reset_s)
+        self.items[limit.name] = limit.item % (max(left, 0), reset_s)
         if left < 0:
             raise TooManyRequests(limit.name, reset_s)
-
-    def add_headers(self, message: Message) -> Message:
-        """A response's start with ``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers)."""
-        policy, used = (b"ratelimit-policy", self._limiter.policy), (b"ratelimit", b", ".join(self._used.values()))
-        return {**message, "headers": [*message["headers"], policy, used]}
 
 
 class RateLimits:
@@ -197,7 +199,10 @@ class RateLimits:
         scope["rate_limits"] = usage = Usage(limiter)
 
         def send_with_usage(message: Message) -> Awaitable[None]:
-            return send(usage.add_headers(message) if message["type"] == "http.response.start" else message)
+            if message["type"] == "http.response.start":
+                told = (b"ratelimit", b", ".join(usage.items.values()))
+                message["headers"] = [*message["headers"], limiter.policy, told]
+            return send(message)
 
         try:
             if limiter.address is not None and scope["client"] is not None:
