@@ -11,8 +11,10 @@ Several that belong together run in a ``transaction``, which is undone unless th
 For graphs of objects there is SQLAlchemy's own ``AsyncSession``, one for a request. All draw on one pool.
 """
 
+import asyncio
 import json
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
@@ -129,11 +131,95 @@ class _PostgreSQLTransaction(Transaction):
             await self._transaction.rollback()
 
 
-class _PostgreSQL(Database):
+class _Connections:
+    """asyncpg's pool, with a line of its own before it, in which all stand who want a connection.
+
+    In the pool's line each connection is given back, and then taken out by the next, which costs as much as to run a
+    small statement on it. From here it is handed over.
+    """
+
+    HANDED_OVER = 100
+    """How many before one goes back all the same: only the pool knows when a connection has served long enough."""
+
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", wait_s: float) -> None:
         self._pool = pool
+        self._wait_s = wait_s
         self._free = pool.get_max_size()
-        """Connections that nobody holds or waits for; below 0 are waiters. The pool knows, but has to count."""
+        """How many more may be taken from the pool. It knows, but would have to count."""
+        self._line: deque[asyncio.Future[Connection | None]] = deque()
+        self._handed_over = 0
+
+    async def acquire(self) -> Connection:
+        """A connection, until it is released or passed on. Raises Unavailable: none came free in time, none opens."""
+        if self._free > 0:
+            self._free -= 1
+        elif (connection := await self._wait_in_line()) is not None:
+            return connection
+        try:
+            return await self._pool.acquire()
+        except BaseException as error:
+            self.count_back()
+            if isinstance(error, OSError | TimeoutError | asyncpg.PostgresError | asyncpg.InterfaceError):
+                raise Unavailable(DATABASE_UNAVAILABLE) from error
+            raise
+
+    async def release(self, connection: Connection, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Give a connection back; after ``timeout`` seconds it is closed instead."""
+        try:
+            await self._pool.release(connection, timeout=timeout)
+        finally:
+            self.count_back()
+
+    async def pass_on(self, connection: Connection) -> None:
+        """Give a connection, none the worse for a statement that ended well, to the first in the line, or back."""
+        self._handed_over += 1
+        if self._handed_over % self.HANDED_OVER and not connection.is_closed():
+            waiter = self._first_in_line()
+            if waiter is not None:
+                waiter.set_result(connection)
+                return
+        await self.release(connection)
+
+    def count_back(self) -> None:
+        """One more may be taken from the pool: it was given back, or has gone. The first in the line does."""
+        waiter = self._first_in_line()
+        if waiter is None:
+            self._free += 1
+        else:
+            waiter.set_result(None)
+
+    def _first_in_line(self) -> "asyncio.Future[Connection | None] | None":
+        while self._line:
+            waiter = self._line.popleft()
+            if not waiter.done():
+                return waiter
+        return None
+
+    async def _wait_in_line(self) -> Connection | None:
+        """Wait; None is leave to take one from the pool. Raises Unavailable: it took too long."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Connection | None] = loop.create_future()
+        self._line.append(waiter)
+        timer = loop.call_later(self._wait_s, _give_up, waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled() and waiter.exception() is None:  # Its turn had come all the same.
+                connection = waiter.result()
+                self.count_back() if connection is None else await self.pass_on(connection)
+            raise
+        finally:
+            timer.cancel()
+
+
+def _give_up(waiter: "asyncio.Future[Connection | None]") -> None:
+    if not waiter.done():
+        waiter.set_exception(Unavailable(DATABASE_UNAVAILABLE))
+
+
+class _PostgreSQL(Database):
+    def __init__(self, connections: _Connections, wait_s: float) -> None:
+        self._connections = connections
         self._wait_s = wait_s
         super().__init__(
             create_async_engine(
@@ -152,18 +238,19 @@ class _PostgreSQL(Database):
         return await self._fetch(statement, arguments)
 
     async def _fetch(self, statement: Statement, arguments: list[Any]) -> list[Row]:
-        connection = await self._acquire()
+        connection = await self._connections.acquire()
         try:
             records = await connection.fetch(statement.sql, *arguments)
         except BaseException:
-            await self.release(connection, timeout=self._wait_s)  # Once the server has heard of a cancellation.
+            # Once the server has heard of a cancellation.
+            await self._connections.release(connection, timeout=self._wait_s)
             raise
-        await self.release(connection)
+        await self._connections.pass_on(connection)
         return statement.rows(records)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        connection = await self._acquire()
+        connection = await self._connections.acquire()
         try:
             transaction = _PostgreSQLTransaction(connection)
             await transaction.begin()
@@ -172,40 +259,17 @@ class _PostgreSQL(Database):
             finally:
                 await transaction.rollback_unless_committed()
         finally:
-            await self.release(connection, timeout=self._wait_s)
-
-    async def _acquire(self) -> Connection:
-        # A timer is not for free, so only who may have to wait for a connection sets one.
-        wait_s = None if self._free > 0 else self._wait_s
-        self._free -= 1
-        try:
-            return await self._pool.acquire(timeout=wait_s)
-        except BaseException as error:
-            self.count_back()
-            if isinstance(error, OSError | TimeoutError | asyncpg.PostgresError | asyncpg.InterfaceError):
-                raise Unavailable(DATABASE_UNAVAILABLE) from error
-            raise
-
-    async def release(self, connection: Connection, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """Give a connection back; after ``timeout`` seconds it is closed instead."""
-        try:
-            await self._pool.release(connection, timeout=timeout)
-        finally:
-            self.count_back()
-
-    def count_back(self) -> None:
-        """A connection is free, or has gone and may be replaced."""
-        self._free += 1
+            await self._connections.release(connection, timeout=self._wait_s)
 
     async def _lend(self) -> "_Lent":
-        return _Lent(self, await self._acquire())
+        return _Lent(self._connections, await self._connections.acquire())
 
 
 class _Lent:
     """A connection of asyncpg's pool as SQLAlchemy has it: closing it gives it back."""
 
-    def __init__(self, database: _PostgreSQL, connection: Connection) -> None:
-        self._database = database
+    def __init__(self, connections: _Connections, connection: Connection) -> None:
+        self._connections = connections
         self._connection = connection
         self._is_lent = True
 
@@ -215,13 +279,13 @@ class _Lent:
     async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  asyncpg's signature.
         if self._is_lent:
             self._is_lent = False
-            await self._database.release(self._connection, timeout=timeout)
+            await self._connections.release(self._connection, timeout=timeout)
 
     def terminate(self) -> None:
         self._connection.terminate()
         if self._is_lent:
             self._is_lent = False
-            self._database.count_back()
+            self._connections.count_back()
 
 
 async def _set_up_postgresql(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -256,7 +320,7 @@ async def _open_postgresql(config: Config) -> AsyncIterator[Database]:
         server_settings={"timezone": "UTC", "application_name": "tandem-api"},
     )
     async with pool:
-        yield _PostgreSQL(pool, config.database_wait_s)
+        yield _PostgreSQL(_Connections(pool, config.database_wait_s), config.database_wait_s)
 
 
 # SQLite: SQLAlchemy's engine

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from unittest.mock import AsyncMock
 
 import asyncpg
@@ -9,9 +10,17 @@ import httpx2
 import psycopg
 import pytest
 import pytest_asyncio
-from sqlalchemy import bindparam, delete, insert, literal, select, text, update
+from sqlalchemy import Float, bindparam, delete, func, insert, literal, select, text, update
 
-from fastapi_app.core.database import INTEGRITY_ERRORS, LOST, Database, open_database, violates
+from fastapi_app.core.database import (
+    INTEGRITY_ERRORS,
+    LOST,
+    Connection,
+    Database,
+    _Connections,
+    open_database,
+    violates,
+)
 from fastapi_app.core.errors import Unavailable, is_unavailable
 from fastapi_app.core.revocation import RevocationView
 from fastapi_app.core.statements import Statement
@@ -37,8 +46,10 @@ JOIN_NOWHERE = Statement(insert(UserGroups).values(user_id=-1, group_id=-1).retu
 @pytest_asyncio.fixture
 async def api(database: str) -> AsyncIterator[Database]:
     small = config.model_copy(update={"api_pool_size": 2, "database_wait_s": 0.5})
-    async with open_database(small) as opened:
-        yield opened
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(open_database(small))
+        async with asyncio.timeout(20):  # Closing waits for every connection: it must not hang for one that is lost.
+            await stack.aclose()
 
 
 async def emails(api: Database) -> list[str]:
@@ -164,6 +175,117 @@ async def test_pool__all_connections_held__is_unavailable_after_the_wait_for_all
                 await third.execute(text("select 1"))
 
     assert await emails(api) == []
+
+
+SLEEP = Statement(select(func.pg_sleep(bindparam("seconds", type_=Float)).label("slept")))
+
+
+async def assert_whole(api: Database) -> None:
+    """Both connections can be had at once."""
+    async with api.transaction() as one, api.transaction() as other:
+        assert await asyncio.gather(one.fetch_all(EMAILS), other.fetch_all(EMAILS)) == [[], []]
+
+
+@pytest.mark.postgresql
+async def test_line__for_the_last_connection__is_served_in_order_by_whatever_they_want_it_for(api: Database) -> None:
+    served: list[int] = []
+
+    async def read(number: int) -> None:
+        await api.ping()
+        served.append(number)
+
+    async def write(number: int) -> None:
+        async with api.transaction() as transaction:
+            await transaction.fetch_all(EMAILS)
+            served.append(number)
+
+    async def use_session(number: int) -> None:
+        async with api.sessions() as session:
+            await session.execute(text("select 1"))
+            served.append(number)
+
+    async with api.transaction():
+        await asyncio.gather(*((read, read, write, use_session)[number % 4](number) for number in range(240)))
+
+    # A read ends when its connection is with the next already, so neighbours may be told the other way round.
+    assert all(abs(number - place) <= 2 for place, number in enumerate(served))
+    await assert_whole(api)
+
+
+@pytest.mark.postgresql
+async def test_line__nobody_hands_over_in_time__is_unavailable_for_those_alone_who_wait_too_long(api: Database) -> None:
+    long = [asyncio.create_task(api.fetch_all(SLEEP, seconds=0.8)) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    early = [asyncio.create_task(api.ping()) for _ in range(3)]
+    await asyncio.sleep(0.4)
+    late = [asyncio.create_task(api.ping()) for _ in range(3)]
+
+    outcomes = await asyncio.gather(*long, *early, *late, return_exceptions=True)
+
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False] * 2 + [True] * 3 + [False] * 3
+    await assert_whole(api)
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("turn_comes_by", ["pass_on", "release"])
+async def test_line__cancelled_when_its_turn_has_come__lets_the_next_have_it(
+    api: Database, monkeypatch: pytest.MonkeyPatch, turn_comes_by: str
+) -> None:
+    """Between the hand-over and the waiter's next step, somebody cancels the waiter."""
+    give = getattr(_Connections, turn_comes_by)
+    waiting: list[asyncio.Task[None]] = []
+
+    async def give_and_cancel(self: _Connections, *arguments: object, **options: object) -> None:
+        await give(self, *arguments, **options)
+        if waiting:
+            waiting.pop(0).cancel()
+
+    async with api.transaction() as holds:
+        last = asyncio.create_task(api.fetch_all(SLEEP, seconds=0.1))
+        await asyncio.sleep(0.05)
+        cancelled, next_one = asyncio.create_task(api.ping()), asyncio.create_task(api.ping())
+        await asyncio.sleep(0)
+        monkeypatch.setattr(_Connections, turn_comes_by, give_and_cancel)
+        waiting.append(cancelled)
+        if turn_comes_by == "release":
+            await holds.commit()
+        else:
+            await last
+            await next_one
+    await asyncio.gather(last, next_one)
+
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    await assert_whole(api)
+
+
+@pytest.mark.postgresql
+async def test_line__connections_are_killed_meanwhile__is_served_by_new_ones(api: Database) -> None:
+    reads = [asyncio.create_task(api.ping()) for _ in range(20)]
+    await asyncio.sleep(0)
+    kill_connections()
+
+    await asyncio.gather(*reads, return_exceptions=True)
+
+    await assert_whole(api)
+
+
+@pytest.mark.postgresql
+async def test_connection__handed_over_often__goes_back_to_the_pool_now_and_then(
+    api: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned = 0
+
+    async def release(self: _Connections, connection: Connection, **options: float | None) -> None:
+        nonlocal returned
+        returned += 1
+        await give_back(self, connection, **options)
+
+    give_back = _Connections.release
+    monkeypatch.setattr(_Connections, "release", release)
+    await asyncio.gather(*(api.ping() for _ in range(1000)))
+
+    assert returned == pytest.approx(1000 / _Connections.HANDED_OVER, abs=2)
 
 
 def kill_connections() -> None:
