@@ -183,7 +183,7 @@ SLEEP = Statement(select(func.pg_sleep(bindparam("seconds", type_=Float)).label(
 async def assert_whole(api: Database) -> None:
     """Both connections can be had at once."""
     async with api.transaction() as one, api.transaction() as other:
-        assert await asyncio.gather(one.fetch_all(EMAILS), other.fetch_all(EMAILS)) == [[], []]
+        assert [*await asyncio.gather(one.fetch_all(EMAILS), other.fetch_all(EMAILS))] == [[], []]
 
 
 @pytest.mark.postgresql

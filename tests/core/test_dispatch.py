@@ -1,6 +1,6 @@
 """Dispatch to direct routes: it finds the route that the router would, and fails and is wrapped as FastAPI is."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -44,7 +44,7 @@ def route_tables(draw: st.DrawFn) -> list[BaseRoute]:
         )
         return "/" + "/".join(segments)
 
-    kinds = {
+    kinds: dict[str, Callable[[], BaseRoute]] = {
         "route": lambda: Route(path(), endpoint, methods=draw(st.lists(METHODS, min_size=1))),
         "any": lambda: Route(path(), AnyMethod()),
         "mount": lambda: Mount(path(), AnyMethod()),
