@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import Response
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 from starlette.requests import Request
 
 from fastapi_app.core.errors import InvalidParameter, PreconditionRequired
@@ -54,8 +54,8 @@ class EntityTags:
     With the shape in it, a client that kept an answer of an earlier release asks again and is shown new fields.
     """
 
-    def __init__(self, shown_as: type[BaseModel]) -> None:
-        shape = json.dumps(shown_as.model_json_schema(mode="serialization"), sort_keys=True)
+    def __init__(self, shown_as: type) -> None:
+        shape = json.dumps(TypeAdapter[Any](shown_as).json_schema(mode="serialization"), sort_keys=True)
         self._end = f'-{hashlib.sha256(shape.encode()).hexdigest()[:8]}"'
 
     def tag(self, row: Row) -> str:

@@ -182,12 +182,12 @@ def _unescaped(cell: str) -> str:
 # Writing
 
 
-class RowWriter[T: BaseModel]:
+class RowWriter:
     """Rows as a schema shows them, in one of the forms."""
 
-    def __init__(self, schema: type[T]) -> None:
-        self._shown = TypeAdapter(list[schema])  # type: ignore[valid-type]
-        self._names = list(schema.model_fields)
+    def __init__(self, schema: type) -> None:
+        self._shown = TypeAdapter[list[Any]](list[schema])  # type: ignore[valid-type]
+        self._names = list(TypeAdapter[Any](schema).json_schema(mode="serialization")["properties"])
 
     async def write(self, batches: AsyncIterable[Sequence[Row]], form: Format) -> AsyncIterator[bytes]:
         """The file, a batch at a time."""

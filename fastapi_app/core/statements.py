@@ -1,9 +1,10 @@
 """Statements: SQLAlchemy Core, compiled once, when the module that holds them is imported."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from asyncpg import Record
 from sqlalchemy import BindParameter, Dialect, Float
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -53,9 +54,12 @@ class Statement:
             raise TypeError(f"the statement takes {sorted(self.names)}, not {sorted(values)}")
         return [argument(values) for argument in self._arguments]
 
-    def rows(self, records: Iterable[Iterable[Any]]) -> list[Row]:
+    def rows(self, records: Sequence[Record]) -> list[Row]:
         """What PostgreSQL answered, as rows."""
-        rows = [dict(zip(self.columns, record, strict=False)) for record in records]
+        if records and tuple(records[0].keys()) == self.columns:
+            rows = [dict(record.items()) for record in records]
+        else:  # A column may go by another name in Python.
+            rows = [dict(zip(self.columns, record, strict=False)) for record in records]
         for name, read in self._readers:
             for row in rows:
                 row[name] = read(row[name])

@@ -4,7 +4,7 @@ import datetime
 import re
 import unicodedata
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from pydantic import (
     MISSING,
@@ -83,7 +83,7 @@ class UserQuery(PageQuery):
     sort: Annotated[UserSort | None, Field(description="Without it: by id, or as a filter says.")] = None
 
 
-class UserOut(BaseModel):
+class UserOut(TypedDict):
     """A person with an account."""
 
     id: int
