@@ -15,21 +15,11 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from project.asgi_scope import header, route_path
 from project.config import StartupError
 
 is_sane_request_id = re.compile(rb"[A-Za-z0-9._-]{8,64}").fullmatch
 """Whether a caller's ``X-Request-ID`` may go into logs and responses as it is."""
-
-
-def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first value of the header with this lower-case name."""
-    return dict(reversed(scope["headers"])).get(name)
-
-
-def site_path(scope: Scope) -> str:
-    """The request's path as the site has it, without what a proxy in front has for a prefix."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
 
 
 class RequestId:
@@ -86,15 +76,14 @@ class BodyLimit:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not may_have_body(scope):
             return self.app(scope, receive, send)
-        return self._own.get(site_path(scope), self._limited)(scope, receive, send)
+        return self._own.get(route_path(scope), self._limited)(scope, receive, send)
 
 
 def may_have_body(scope: Scope) -> bool:
     """Whether a body may follow; HTTP/1 announces one in a header (RFC 9112, section 6), its successors need not."""
     if scope["http_version"] not in {"1.0", "1.1"}:
         return True
-    headers = dict(scope["headers"])
-    return b"content-length" in headers or b"transfer-encoding" in headers
+    return header(scope, b"content-length") is not None or header(scope, b"transfer-encoding") is not None
 
 
 class RequireLifespan:

@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from project.middleware import site_path
+from project.asgi_scope import route_path
 
 _EMPTY_LIFESPANS = (type(Router().lifespan_context), type(APIRouter().lifespan_context))
 
@@ -50,7 +50,7 @@ class MountBeforeRouter:
         self._mounted = mount(path, mounted, middleware=middleware).app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "lifespan" or not site_path(scope).startswith(self._below):
+        if scope["type"] == "lifespan" or not route_path(scope).startswith(self._below):
             return self.app(scope, receive, send)
         # Where the site begins, which a mount of Starlette's says, too, and where the mounted app does.
         scope["app_root_path"] = root_path = scope.get("root_path", "")

@@ -11,9 +11,9 @@ from django.db import connections
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from project.asgi_scope import route_path
 from project.config import Config
 from project.lanes import DjangoBusy, Lane
-from project.middleware import site_path
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class DjangoLanes:
         self.sign_in_paths = frozenset(settings.SIGN_IN_PATHS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = site_path(scope)
+        path = route_path(scope)
         scope["django_thread"].lane = self.sign_in if path in self.sign_in_paths else self.lane
         try:
             await self.app(scope, receive, send)

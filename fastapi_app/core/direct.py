@@ -22,6 +22,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from project.asgi_scope import header
+
 _SERIALIZATION = (
     "response_model_include",
     "response_model_exclude",
@@ -161,9 +163,8 @@ class DirectRoute(APIRoute):
 
 
 def _has_json(scope: Scope) -> bool:
-    headers = dict(scope["headers"])
-    is_empty = not headers.get(b"content-length", b"0").strip(b"0")
-    return not is_empty and headers.get(b"content-type", b"").partition(b";")[0] == b"application/json"
+    is_empty = not (header(scope, b"content-length") or b"0").strip(b"0")
+    return not is_empty and (header(scope, b"content-type") or b"").partition(b";")[0] == b"application/json"
 
 
 async def _read_json(request: Request) -> Any:

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_app.core.direct import DirectRoute
+from project.asgi_scope import route_path
 
 
 class DirectApi(FastAPI):
@@ -106,7 +107,7 @@ class RouteIndex:
         paths = self._of_method.get(scope["method"])
         if paths is None:
             return None
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = route_path(scope)
         match = paths.match(path)
         if match is None:
             return None

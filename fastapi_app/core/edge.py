@@ -7,7 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, remove_compress_type
 
-from fastapi_app.core.problems import is_below
+from project.asgi_scope import header, is_below
 from project.config import HSTS_S, Config
 
 COMPRESS_FROM_BYTES = 1000
@@ -45,7 +45,7 @@ class CrossOrigin:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not any(is_below(scope, prefix) for prefix in self.prefixes):
             return self.app(scope, receive, send)
-        if b"origin" in dict(scope["headers"]):
+        if header(scope, b"origin") is not None:
             return self._for_browsers(scope, receive, send)
 
         def send_varying(message: Message) -> Awaitable[None]:
@@ -77,5 +77,5 @@ class Compression:
         self._compressing = CompressMiddleware(app, minimum_size=COMPRESS_FROM_BYTES)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        is_asked_for = scope["type"] == "http" and b"accept-encoding" in dict(scope["headers"])
+        is_asked_for = scope["type"] == "http" and header(scope, b"accept-encoding") is not None
         return (self._compressing if is_asked_for else self.app)(scope, receive, send)

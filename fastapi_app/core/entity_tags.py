@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from fastapi_app.core.errors import InvalidParameter, PreconditionRequired
 from fastapi_app.core.statements import Row
+from project.asgi_scope import header
 
 ANY = "*"
 ETAG_HEADER: dict[str, Any] = {
@@ -73,8 +74,7 @@ class EntityTags:
         Raises:
             InvalidParameter: the header is not a condition.
         """
-        # Read as it came: Starlette would make an object of all headers for it.
-        condition = dict(reversed(request.scope["headers"])).get(b"if-none-match")
+        condition = header(request.scope, b"if-none-match")
         if condition is not None and self._has(condition.decode("latin-1"), tag := self.tag(row)):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
         return self.mark(row, response)

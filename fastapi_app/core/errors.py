@@ -17,7 +17,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from fastapi_app.core import problem_types
 from fastapi_app.core.problem_types import GENERIC, ProblemType
-from fastapi_app.core.problems import Responses, documented, is_below, problem_of, problem_response
+from fastapi_app.core.problems import Responses, documented, problem_of, problem_response
+from project.asgi_scope import is_below
 
 logger = logging.getLogger(__name__)
 

@@ -31,6 +31,7 @@ from fastapi_app.core.security import any_caller
 from fastapi_app.core.statements import Row, Statement
 from fastapi_app.core.tables import KeptAnswer
 from fastapi_app.core.types import now
+from project.asgi_scope import header
 from project.config import ANSWERS_KEPT_FOR
 
 MAXIMUM_KEY_LENGTH = 255
@@ -143,7 +144,7 @@ class IdempotentRoute(ContractRoute):
 
     def takes(self, scope: Scope) -> bool:
         # With a key an answer has to be kept, which the handler below does.
-        return super().takes(scope) and b"idempotency-key" not in dict(scope["headers"])
+        return super().takes(scope) and header(scope, b"idempotency-key") is None
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_app.core.problem_types import GENERIC, ProblemType
+from project.asgi_scope import is_below
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -172,12 +173,6 @@ class _Restatement:
         self._text += message.get("body", b"")
         if not message.get("more_body", False):
             await _restate(self._start, self._text)(*self._channels)
-
-
-def is_below(scope: Scope, prefix: str) -> bool:
-    """Whether the request's path is ``prefix`` or below it."""
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path == prefix or path.startswith(f"{prefix}/")
 
 
 def _is_plain_error(message: Message) -> bool:

@@ -162,18 +162,20 @@ async def share_counts(config: Config, redis: "SharedRedis") -> AsyncIterator[Ra
 class Usage:
     """What one request uses of the limits; found in its scope as ``rate_limits``."""
 
-    __slots__ = ("_limiter", "_now", "items")
+    __slots__ = ("_limiter", "_now", "has_counted_principal", "items")
 
     def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
         self._now = int(time.time())
-        self.items: dict[str, bytes] = {}
-        """What ``RateLimit`` says, by limit."""
+        self.items: list[bytes] = []
+        """What ``RateLimit`` says."""
+        self.has_counted_principal = False
 
     def count_principal(self, name: str) -> None:
         """Count the request, once, against its principal's limit. Raises TooManyRequests: it is one too many."""
         limit = self._limiter.principal
-        if limit is not None and PRINCIPAL not in self.items:
+        if limit is not None and not self.has_counted_principal:
+            self.has_counted_principal = True
             self.count(limit, name)
 
     def count(self, limit: Limit, whose: str) -> None:
@@ -181,7 +183,7 @@ class Usage:
         window, passed = divmod(self._now, limit.window_s)
         left = limit.amount - self._limiter.counter.count(limit, whose, window)
         reset_s = limit.window_s - passed
-        self.items[limit.name] = limit.item % (max(left, 0), reset_s)
+        self.items.append(limit.item % (max(left, 0), reset_s))
         if left < 0:
             raise TooManyRequests(limit.name, reset_s)
 
@@ -200,7 +202,7 @@ class RateLimits:
 
         def send_with_usage(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                told = (b"ratelimit", b", ".join(usage.items.values()))
+                told = (b"ratelimit", b", ".join(usage.items))
                 message["headers"] = [*message["headers"], limiter.policy, told]
             return send(message)
 

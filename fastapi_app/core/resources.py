@@ -102,9 +102,12 @@ async def open_resources(stack: ResourceStack, config: Config, issuer: ASGIApp) 
         StartupError: one of them does not.
     """
     database = await stack.open("the database", open_database(config))
-    http = await stack.open("the HTTP client", httpx2.AsyncClient(timeout=HTTP_TIMEOUT_S))
+    tls = httpx2.create_ssl_context()  # Reading the certificates of all authorities takes long enough once.
+    http = await stack.open("the HTTP client", httpx2.AsyncClient(timeout=HTTP_TIMEOUT_S, verify=tls))
     revocations = await stack.open("the revocations", open_revocations(database, remember_s=config.max_token_ttl_s))
-    authenticator = await stack.open("the authenticator", open_authenticator(config, database, revocations, issuer))
+    authenticator = await stack.open(
+        "the authenticator", open_authenticator(config, database, revocations, issuer, tls)
+    )
     redis = await _open_redis(stack, config) if config.redis_url else None
     rate_limiter = (
         await stack.open("the rate limiter", share_counts(config, redis))

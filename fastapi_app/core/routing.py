@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from fastapi_app.core.deprecation import deprecation_of
 from fastapi_app.core.direct import DirectRoute
 from fastapi_app.core.negotiation import preferred
+from project.asgi_scope import header
 
 _OPTIONS = signature(APIRouter.add_api_route).parameters.keys() & signature(APIRoute).parameters.keys() - {
     "path",
@@ -53,7 +54,7 @@ class ContractRoute(DirectRoute):
         return super().serve(scope, receive, send)
 
     def _negotiate(self, scope: Scope) -> None:
-        if self._is_negotiated and dict(scope["headers"]).get(b"accept") not in self._accepted_by_all:
+        if self._is_negotiated and header(scope, b"accept") not in self._accepted_by_all:
             preferred(scope, self._media_types)
 
 

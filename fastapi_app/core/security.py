@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPMethod
+from ssl import SSLContext
 from typing import Annotated, NoReturn
 
 import httpx2
@@ -21,6 +22,7 @@ from fastapi_app.core.jwks import IssuerKeys
 from fastapi_app.core.requests import resources_of
 from fastapi_app.core.revocation import RevocationView
 from fastapi_app.core.tokens import Issuer, OwnSubjects, SignedBy, TokenVerifier
+from project.asgi_scope import header
 from project.config import API_KEY_PREFIX, Config, TrustedIssuer
 
 OWN_COOL_DOWN_S = 2.0
@@ -85,7 +87,7 @@ class Authenticator:
 
 @asynccontextmanager
 async def open_authenticator(
-    config: Config, database: Database, revocations: RevocationView, issuer: ASGIApp
+    config: Config, database: Database, revocations: RevocationView, issuer: ASGIApp, tls: SSLContext
 ) -> AsyncIterator[Authenticator]:
     """What verifies callers. The service's own keys come from ``issuer``, in this process, by the same code as others'.
 
@@ -93,7 +95,7 @@ async def open_authenticator(
     """
     async with AsyncExitStack() as stack:
         in_process = httpx2.ASGITransport(issuer, root_path=httpx2.URL(config.base_url).path.rstrip("/"))
-        http = await stack.enter_async_context(httpx2.AsyncClient(mounts={config.base_url: in_process}))
+        http = await stack.enter_async_context(httpx2.AsyncClient(mounts={config.base_url: in_process}, verify=tls))
         own = TrustedIssuer(
             issuer=config.base_url,
             audiences=(config.api_audience,),
@@ -130,8 +132,7 @@ class Requires:
         self.scopes = frozenset(scopes)
 
     async def __call__(self, request: Request) -> Principal:
-        # Read as it came: Starlette would make an object of all headers for it.
-        written = dict(reversed(request.scope["headers"])).get(b"authorization", b"")
+        written = header(request.scope, b"authorization") or b""
         scheme, _, shown = written.decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not shown:
             raise Unauthenticated("Show an access token.", headers={"WWW-Authenticate": 'Bearer realm="tandem"'})

@@ -15,7 +15,7 @@ from tests.fixtures import IssueToken, bearer
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / part) for part in ("asgi.py", "project", "fastapi_app"))
 FRAMEWORKS = tuple(f"/site-packages/{name}/" for name in ("starlette", "fastapi", "asgiref", "django"))
-MOST_CALLS = 150
+MOST_CALLS = 110
 """Of functions of ours and of the frameworks, for one read. What is added to each request is added to all of them:
 raise this knowingly."""
 

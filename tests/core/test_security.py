@@ -1,5 +1,6 @@
 """Credentials through the whole app: believed once, remembered, ended while they are in use."""
 
+import datetime
 import time
 from functools import partial
 
@@ -93,7 +94,8 @@ async def test_token__verified_before__is_refused_once_it_is_revoked(
     good = token()
     await authenticator.authenticate(good)
 
-    revocations._tokens["j"] = 1
+    now = datetime.datetime.now(datetime.UTC)
+    revocations._learn([{"id": 1, "kind": "token", "subject": "j", "version": None, "created_at": now}])
 
     for _ in range(2):
         with pytest.raises(Unauthenticated, match="revoked"):
