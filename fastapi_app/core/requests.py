@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # Resources hold what itself is a dependency that reads a req
 
 
 class State(TypedDict):
-    """The lifespan state: what the root opens, found by every request as ``request.state``."""
+    """The lifespan state: what the root opens, found by every request of both halves."""
 
     resources: "Resources"
 
