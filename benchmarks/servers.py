@@ -73,6 +73,12 @@ PEERS = (
         users="/v1/users",
         signs_cursors=True,
     ),
+    Peer(
+        "tandem_mounted",
+        _uvicorn("benchmarks.peers.tandem_mounted:app", "--lifespan", "on", bin_dir=PRODUCT_BIN),
+        "Tandem's API, mounted",
+        signs_cursors=True,
+    ),
     Peer("fastapi", _uvicorn("benchmarks.peers.fastapi:app"), "FastAPI + SQLAlchemy"),
     Peer("litestar", _uvicorn("benchmarks.peers.litestar:app"), "Litestar + SQLAlchemy"),
     Peer("ninja", _DJANGO_ASGI, "Django Ninja, async", environment=_DJANGO),

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from project.asgi_scope import route_path
 from project.config import Config
 from project.lanes import DjangoBusy, Lane
+from project.tuning import make_way
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class RequestThread(Executor):
 
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="django")
+            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="django", initializer=make_way)
         if self.lane is None:
             return self._pool.submit(fn, *args, **kwargs)
         return self._pool.submit(self._run_in, self.lane, partial(fn, *args, **kwargs))

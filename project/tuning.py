@@ -1,14 +1,26 @@
-"""How the interpreter is set up to serve: two settings, each with its reason."""
+"""How the interpreter and its threads are set up to serve, each setting with its reason."""
 
 import gc
+import os
 import sys
 
 SWITCH_INTERVAL_S = 0.001
 """How long a busy Django thread keeps the interpreter while the API's event loop asks for it: Python's own 5 ms cost
 the API most of its latency, half a millisecond cost more in switching than it gave (docs/decisions/0005-lanes.md)."""
 
+DJANGO_NICENESS = 4
+"""By how much a thread with a page of Django's is nicer than the event loop. Without it the kernel lets a busy page go
+on for some milliseconds before the loop so much as asks for the interpreter; with much more, a page that has the
+interpreter, and the loop with it, would wait for other processes on the core (docs/decisions/0005-lanes.md)."""
+
 
 def tune_interpreter() -> None:
     """Hand over quickly between threads, and never search what start-up made for garbage: it stays."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.freeze()
+
+
+def make_way() -> None:
+    """Have the kernel prefer the event loop to the calling thread. Only Linux has a niceness for each thread."""
+    if sys.platform == "linux":
+        os.nice(DJANGO_NICENESS)

@@ -32,6 +32,8 @@ class DirectApi(FastAPI):
         if scope["type"] == "lifespan":
             return super().__call__(scope, receive, send)
         scope["app"] = self
+        if self.root_path:
+            scope["root_path"] = self.root_path
         answer: Any = self._entry(scope, receive, send)  # As an ASGI app has it, any awaitable; which does here, too.
         return answer  # type: ignore[no-any-return]
 

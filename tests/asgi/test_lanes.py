@@ -1,5 +1,8 @@
 """Lanes: one request at a time runs Django's Python; waiting costs nobody a slot."""
 
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +12,8 @@ import httpx2
 import pytest
 
 from project.lanes import DjangoBusy, Lane
+from project.threads import RequestThread
+from project.tuning import DJANGO_NICENESS
 from tests.asgi.server import PATIENCE_S, Server, serving
 from tests.asgi.test_requests import in_parallel, until
 
@@ -103,6 +108,18 @@ def test_django__waiting_for_the_database__lets_others_run(server: Server, datab
     assert [answer.status_code for answer in quick] == [200] * 3
     assert max(answer.elapsed.total_seconds() for answer in quick) < 2.4
     assert time.monotonic() - began < PATIENCE_S
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
+def test_django_thread__leaves_the_core_to_the_event_loop_and_the_loop_as_it_is() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    thread, before = RequestThread(), niceness()
+    in_django = thread.submit(niceness).result(PATIENCE_S)
+    thread.finish()
+
+    assert (in_django, niceness()) == (before + DJANGO_NICENESS, before)
 
 
 def test_sign_in__while_django_is_busy__is_not_delayed(database: str, tmp_path: Path) -> None:
