@@ -1,4 +1,4 @@
-"""Straight to a direct route: one regular expression finds it, and nothing stands between that others need.
+"""Straight to a direct route: one regular expression finds it, and nothing that only others need stands between.
 
 FastAPI asks its routes in turn, each with an expression of its own, and puts an exit stack and two layers of handlers
 around every request: for a direct route as much work as the route itself (docs/decisions/0007-direct-routes.md).
@@ -27,7 +27,7 @@ class DirectApi(FastAPI):
     the 500s, too; and routes that are added after the first request are found by FastAPI's router only.
     """
 
-    @markcoroutinefunction
+    @markcoroutinefunction  # By which servers tell ASGI 3 from ASGI 2.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         if scope["type"] == "lifespan":
             return super().__call__(scope, receive, send)
@@ -46,6 +46,7 @@ class DirectApi(FastAPI):
 
     @cached_property
     def _entry(self) -> ASGIApp:
+        self.middleware_stack = self.build_middleware_stack()  # From now on Starlette refuses to add to it.
         app: ASGIApp = self._serve
         for cls, args, kwargs in reversed(self.user_middleware):
             app = cls(app, *args, **kwargs)

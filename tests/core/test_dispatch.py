@@ -154,6 +154,14 @@ def test_app__added_middleware__sees_every_response(path: str, status: int, body
     assert answer.headers.get_list("x-marked") == ["Marked"], "once, also around an error"
 
 
+def test_app__middleware_added_once_it_serves__is_refused_as_by_starlette() -> None:
+    app = api()
+    TestClient(app).get("/direct/one")
+
+    with pytest.raises(RuntimeError, match="Cannot add middleware"):
+        app.add_middleware(Marks)
+
+
 def test_direct_route__an_unexpected_error__is_answered_and_goes_on_to_the_server() -> None:
     with pytest.raises(ZeroDivisionError, match="a bug"):
         TestClient(api()).get("/direct/bug")
