@@ -20,4 +20,4 @@ def route_path(scope: Scope) -> str:
 def is_below(scope: Scope, prefix: str) -> bool:
     """Whether the request's path is ``prefix`` or below it."""
     path = route_path(scope)
-    return path.startswith(prefix) and path[len(prefix) :][:1] in {"", "/"}
+    return path == prefix or path.startswith(f"{prefix}/")

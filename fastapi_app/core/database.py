@@ -143,7 +143,7 @@ class _Connections:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", wait_s: float) -> None:
         self._pool = pool
-        self._wait_s = wait_s
+        self.wait_s = wait_s
         self._free = pool.get_max_size()
         """How many more may be taken from the pool. It knows, but would have to count."""
         self._line: deque[asyncio.Future[Connection | None]] = deque()
@@ -200,7 +200,7 @@ class _Connections:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Connection | None] = loop.create_future()
         self._line.append(waiter)
-        timer = loop.call_later(self._wait_s, _give_up, waiter)
+        timer = loop.call_later(self.wait_s, _give_up, waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -218,9 +218,8 @@ def _give_up(waiter: "asyncio.Future[Connection | None]") -> None:
 
 
 class _PostgreSQL(Database):
-    def __init__(self, connections: _Connections, wait_s: float) -> None:
+    def __init__(self, connections: _Connections) -> None:
         self._connections = connections
-        self._wait_s = wait_s
         super().__init__(
             create_async_engine(
                 "postgresql+asyncpg://", async_creator=self._lend, poolclass=NullPool, hide_parameters=True
@@ -243,7 +242,7 @@ class _PostgreSQL(Database):
             records = await connection.fetch(statement.sql, *arguments)
         except BaseException:
             # Once the server has heard of a cancellation.
-            await self._connections.release(connection, timeout=self._wait_s)
+            await self._connections.release(connection, timeout=self._connections.wait_s)
             raise
         await self._connections.pass_on(connection)
         return statement.rows(records)
@@ -259,7 +258,7 @@ class _PostgreSQL(Database):
             finally:
                 await transaction.rollback_unless_committed()
         finally:
-            await self._connections.release(connection, timeout=self._wait_s)
+            await self._connections.release(connection, timeout=self._connections.wait_s)
 
     async def _lend(self) -> "_Lent":
         return _Lent(self._connections, await self._connections.acquire())
@@ -320,7 +319,7 @@ async def _open_postgresql(config: Config) -> AsyncIterator[Database]:
         server_settings={"timezone": "UTC", "application_name": "tandem-api"},
     )
     async with pool:
-        yield _PostgreSQL(_Connections(pool, config.database_wait_s), config.database_wait_s)
+        yield _PostgreSQL(_Connections(pool, config.database_wait_s))
 
 
 # SQLite: SQLAlchemy's engine

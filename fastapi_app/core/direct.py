@@ -76,7 +76,7 @@ class _Call:
 
 
 class DirectRoute(APIRoute):
-    """A route that serves plain requests itself, and leaves every other to FastAPI.
+    """A route that can serve plain requests itself, which ``DirectApi`` lets it; every other is FastAPI's.
 
     Whether a route is plain is decided once, when it is made: no ``yield``, no plain ``def``, a response model, no body
     but one of JSON. A body that is not announced as JSON, or not announced at all, is FastAPI's to judge. While
@@ -138,10 +138,9 @@ class DirectRoute(APIRoute):
         values: list[Any] = []
         errors: list[Any] = []
         for call in self._calls:
-            arguments = {name: values[index] for name, index in call.results} if call.results else {}
+            arguments = {name: values[index] for name, index in call.results}
             faults = call.read(request, body, arguments) if call.reads else ()
-            if faults:
-                errors.extend(faults)
+            errors.extend(faults)
             if errors and (faults or call is self._calls[-1] or any(values[index] is _FAILED for index in call.needs)):
                 values.append(_FAILED)
                 continue

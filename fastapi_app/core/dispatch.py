@@ -110,14 +110,15 @@ class RouteIndex:
         paths = self._of_method.get(scope["method"])
         if paths is None:
             return None
-        path = route_path(scope)
-        match = paths.match(path)
-        if match is None:
+        match = paths.match(route_path(scope))
+        if match is None or match.lastindex is None:
             return None
         route = paths.by_group[match.lastindex]
-        convertors = route.param_convertors
-        if convertors and (own := route.path_regex.match(path)) is not None:
-            parameters = {name: convertors[name].convert(value) for name, value in own.groupdict().items()}
+        if route.param_convertors:
+            parameters = {
+                name: route.param_convertors[name].convert(match[match.lastindex + group])
+                for name, group in route.path_regex.groupindex.items()
+            }
             scope["path_params"] = {**scope.get("path_params", {}), **parameters}
         return route
 
@@ -126,7 +127,7 @@ class _Paths:
     """The paths of some routes as one expression, and which route it is by the number of the group that matched."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self.by_group: dict[int | None, Route] = {}
+        self.by_group: dict[int, Route] = {}
         group = 1
         for route in routes:
             self.by_group[group] = route

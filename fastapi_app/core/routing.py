@@ -46,8 +46,7 @@ class ContractRoute(DirectRoute):
         if scope["method"] not in (self.methods or ()):
             raise method_not_allowed(_methods(scope))
         self._negotiate(scope)
-        answer: Any = self.app(scope, receive, send)  # As an ASGI app has it, any awaitable; which does here, too.
-        return answer  # type: ignore[no-any-return]
+        return super().handle(scope, receive, send)
 
     def serve(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         self._negotiate(scope)

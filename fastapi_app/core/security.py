@@ -61,7 +61,7 @@ class Authenticator:
         if (
             known is not None
             and time.time() < known.credential.expires_at
-            and (known.looked_at == self._revocations.changes or not self._is_revoked(known))
+            and not self._is_revoked(known)
             and (known.signed_by is None or known.signed_by.is_current)
         ):
             return known.credential.principal
@@ -74,9 +74,12 @@ class Authenticator:
         return known.credential.principal
 
     def _is_revoked(self, known: _Known) -> bool:
+        changes = self._revocations.changes
+        if known.looked_at == changes:
+            return False
         if self._revocations.is_revoked(known.credential.revocable):
             return True
-        known.looked_at = self._revocations.changes
+        known.looked_at = changes
         return False
 
     async def _verify(self, shown: str) -> _Known:
