@@ -68,7 +68,7 @@ def _explanation(problem: ProblemType, root: str) -> str:
     return f"""\
 <p><a href="{escape(root)}/problems">All problems</a></p>
 <h1>{escape(problem.title)}</h1>
-<p>{problem.status.value} {escape(problem.status.phrase)}</p>
+<p>{problem.status.value} {escape(problem.phrase)}</p>
 <dl>
 <dt>When it happens</dt><dd>{escape(problem.when)}</dd>
 <dt>What to do</dt><dd>{escape(problem.cure)}</dd>

@@ -9,6 +9,12 @@ from http import HTTPStatus
 
 from project.config import config
 
+_PHRASES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+"""Python 3.12 has these two by the names of an older RFC, in its constants and in its phrases."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
@@ -31,6 +37,11 @@ class ProblemType:
     def uri(self) -> str:
         """What ``type`` says (RFC 9457, section 3.1.1): the address of its page."""
         return f"{config.base_url}/api/problems/{self.name}"
+
+    @property
+    def phrase(self) -> str:
+        """What the status is called (RFC 9110, section 15)."""
+        return _PHRASES.get(self.status, self.status.phrase)
 
 
 BAD_REQUEST = ProblemType(
@@ -94,7 +105,7 @@ PRECONDITION_FAILED = ProblemType(
 )
 CONTENT_TOO_LARGE = ProblemType(
     "content-too-large",
-    HTTPStatus.CONTENT_TOO_LARGE,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "Content too large",
     "The request's body is larger than this server takes.",
     "Send less at once.",
@@ -108,7 +119,7 @@ UNSUPPORTED_MEDIA_TYPE = ProblemType(
 )
 INVALID_REQUEST = ProblemType(
     "invalid-request",
-    HTTPStatus.UNPROCESSABLE_CONTENT,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
     "Invalid request",
     "The body or a parameter is not as the OpenAPI document says. Nothing was changed.",
     "Correct what errors names, each thing by a JSON Pointer into the body (RFC 6901) or by its parameter.",
@@ -116,7 +127,7 @@ INVALID_REQUEST = ProblemType(
 )
 INVALID_ROWS = ProblemType(
     "invalid-rows",
-    HTTPStatus.UNPROCESSABLE_CONTENT,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
     "Invalid rows",
     "Lines of the file are wrong, or there are too many of them. Nothing of it was saved.",
     "Correct what errors names, each by its line and a JSON Pointer into it (RFC 6901), and send the whole again.",
@@ -124,7 +135,7 @@ INVALID_ROWS = ProblemType(
 )
 KEY_REUSED = ProblemType(
     "idempotency-key-reused",
-    HTTPStatus.UNPROCESSABLE_CONTENT,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
     "Idempotency key reused",
     "The Idempotency-Key was used for a different request in the last 24 hours. Nothing was changed.",
     "Take a new key for each new request; use the same one only to send the very same request again.",

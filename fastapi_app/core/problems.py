@@ -60,7 +60,7 @@ def documented(*problems: ProblemType) -> Responses:
         answer = answers.setdefault(
             problem.status.value,
             {
-                "description": problem.status.phrase,
+                "description": problem.phrase,
                 "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
             },
         )

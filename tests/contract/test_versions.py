@@ -95,7 +95,7 @@ async def test_next_version__one_route_changed__the_rest_is_inherited(api: FastA
         assert (old["email"], old["display_name"]) == ("new@example.com", "")
         assert new == {"id": 1, "address": "new@example.com"}
         assert (await client.get("/v2/users/newest")).json()["id"] == 0, "no inherited /{user_id} hides it"
-        assert (await client.get("/v1/users/newest")).status_code == HTTPStatus.UNPROCESSABLE_CONTENT
+        assert (await client.get("/v1/users/newest")).status_code == HTTPStatus.UNPROCESSABLE_ENTITY
         assert (await client.get("/v2/users/me")).json() == old
         assert (await client.patch("/v2/users/me", json={})).headers["allow"] == "GET"
         assert (await client.get("/v3/users/1")).status_code == HTTPStatus.NOT_FOUND
@@ -185,7 +185,7 @@ async def test_deprecated_route__says_so_alone_whatever_it_answers() -> None:
     async with client_of(api) as client:
         for answer, status in (
             (await client.get("/v1/things/old"), HTTPStatus.OK),
-            (await client.get("/v1/things/old?limit=x"), HTTPStatus.UNPROCESSABLE_CONTENT),
+            (await client.get("/v1/things/old?limit=x"), HTTPStatus.UNPROCESSABLE_ENTITY),
             (await client.get("/v1/things/old", headers={"Accept": "text/csv"}), HTTPStatus.NOT_ACCEPTABLE),
             (await client.post("/v1/things/old"), HTTPStatus.METHOD_NOT_ALLOWED),
         ):
