@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import httpx2
 from starlette.types import ASGIApp
 
 from fastapi_app.core.database import Database, open_database
+from fastapi_app.core.http_client import HttpClient
 from fastapi_app.core.rate_limits import MemoryCounter, RateLimiter, limits_of, share_counts
 from fastapi_app.core.revocation import RevocationView, open_revocations
 from fastapi_app.core.security import Authenticator, open_authenticator
@@ -21,16 +21,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HTTP_TIMEOUT_S = 10.0
-"""For each phase of a call to another service; below the request's own deadline."""
-
 
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What requests share. Each field is safe to use from many tasks at once; a session is not, and is not here."""
 
     database: Database
-    http: httpx2.AsyncClient
+    http: HttpClient
     revocations: RevocationView
     authenticator: Authenticator
     redis: "SharedRedis | None"
@@ -102,11 +99,10 @@ async def open_resources(stack: ResourceStack, config: Config, issuer: ASGIApp) 
         StartupError: one of them does not.
     """
     database = await stack.open("the database", open_database(config))
-    tls = httpx2.create_ssl_context()  # Reading the certificates of all authorities takes long enough once.
-    http = await stack.open("the HTTP client", httpx2.AsyncClient(timeout=HTTP_TIMEOUT_S, verify=tls))
+    http = await stack.open("the HTTP client", HttpClient())
     revocations = await stack.open("the revocations", open_revocations(database, remember_s=config.max_token_ttl_s))
     authenticator = await stack.open(
-        "the authenticator", open_authenticator(config, database, revocations, issuer, tls)
+        "the authenticator", open_authenticator(config, database, revocations, issuer, http)
     )
     redis = await _open_redis(stack, config) if config.redis_url else None
     rate_limiter = (

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPMethod
-from ssl import SSLContext
 from typing import Annotated, NoReturn
 
 import httpx2
@@ -18,6 +17,7 @@ from fastapi_app.core.credentials import Credential, Principal, refuse
 from fastapi_app.core.database import Database
 from fastapi_app.core.errors import Forbidden, Unauthenticated, Unavailable
 from fastapi_app.core.external_users import ExternalSubjects
+from fastapi_app.core.http_client import HttpClient
 from fastapi_app.core.jwks import IssuerKeys
 from fastapi_app.core.requests import resources_of
 from fastapi_app.core.revocation import RevocationView
@@ -90,15 +90,15 @@ class Authenticator:
 
 @asynccontextmanager
 async def open_authenticator(
-    config: Config, database: Database, revocations: RevocationView, issuer: ASGIApp, tls: SSLContext
+    config: Config, database: Database, revocations: RevocationView, issuer: ASGIApp, http: HttpClient
 ) -> AsyncIterator[Authenticator]:
-    """What verifies callers. The service's own keys come from ``issuer``, in this process, by the same code as others'.
+    """What verifies callers. The service's own keys come from ``issuer``, by the same code as others', by ``http``.
 
     Nothing is fetched yet: an issuer that does not answer must not keep this service from starting.
     """
     async with AsyncExitStack() as stack:
         in_process = httpx2.ASGITransport(issuer, root_path=httpx2.URL(config.base_url).path.rstrip("/"))
-        http = await stack.enter_async_context(httpx2.AsyncClient(mounts={config.base_url: in_process}, verify=tls))
+        within = await stack.enter_async_context(httpx2.AsyncClient(transport=in_process))
         own = TrustedIssuer(
             issuer=config.base_url,
             audiences=(config.api_audience,),
@@ -106,15 +106,18 @@ async def open_authenticator(
             jwks_uri=f"{config.base_url}/.well-known/jwks.json",
         )
 
-        def keys_of(trusted: TrustedIssuer, *, cool_down_s: float = IssuerKeys.COOL_DOWN_S) -> IssuerKeys:
-            keys = IssuerKeys(trusted.issuer, trusted.jwks_uri, http, cool_down_s=cool_down_s)
+        def keys_of(
+            trusted: TrustedIssuer, client: httpx2.AsyncClient, *, cool_down_s: float = IssuerKeys.COOL_DOWN_S
+        ) -> IssuerKeys:
+            keys = IssuerKeys(trusted.issuer, trusted.jwks_uri, client, cool_down_s=cool_down_s)
             stack.push_async_callback(keys.close)
             return keys
 
+        own_keys = keys_of(own, within, cool_down_s=OWN_COOL_DOWN_S)
         issuers = [
-            Issuer(own, keys_of(own, cool_down_s=OWN_COOL_DOWN_S), OwnSubjects(max_ttl_s=config.max_token_ttl_s)),
+            Issuer(own, own_keys, OwnSubjects(max_ttl_s=config.max_token_ttl_s)),
             *(
-                Issuer(trusted, keys_of(trusted), ExternalSubjects(trusted, database))
+                Issuer(trusted, keys_of(trusted, http.client), ExternalSubjects(trusted, database))
                 for trusted in config.trusted_issuers
             ),
         ]
