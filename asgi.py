@@ -113,4 +113,5 @@ app = Starlette(
         mount("/", in_lanes),
     ],
 )
+gc.freeze()  # Nor is it searched from here on.
 gc.enable()

@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pkgutil import iter_modules
 
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.conf import settings
-from django.core.management import call_command
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
-from filelock import FileLock
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from starlette.requests import Request
 
 from project.config import Config, StartupError
-from project.development import welcome
 
 
 @asynccontextmanager
@@ -44,9 +46,23 @@ async def migrations_are_applied(_request: Request) -> None:
 
 def pending_migrations() -> list[str]:
     """The migrations that the database lacks, as ``app.name``, in the order in which they would run."""
+    if _migrations_of_the_code() <= MigrationRecorder(connection).applied_migrations().keys():
+        return []  # As nearly always, and then none needs to be imported, nor their order be found.
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return [f"{migration.app_label}.{migration.name}" for migration, _backwards in plan]
+
+
+def _migrations_of_the_code() -> set[tuple[str, str]]:
+    """The app and the name of every file that Django would take for a migration."""
+    packages = {app.label: MigrationLoader.migrations_module(app.label)[0] for app in apps.get_app_configs()}
+    return {
+        (label, name)
+        for label, package in packages.items()
+        if package and (found := find_spec(package))
+        for _finder, name, is_package in iter_modules(found.submodule_search_locations or [])
+        if not is_package and name[0] not in "_~"
+    }
 
 
 def _in_own_connection(work: Callable[[Config], None], config: Config) -> None:
@@ -56,6 +72,12 @@ def _in_own_connection(work: Callable[[Config], None], config: Config) -> None:
         connections.close_all()  # This thread of the loop's pool lives on; its connection must not.
 
 
+def _bring_up_to_date(config: Config) -> None:
+    from project.development import bring_up_to_date  # noqa: PLC0415  Production does without what it imports.
+
+    bring_up_to_date(config)
+
+
 def _check(_config: Config) -> None:
     if pending := pending_migrations():
         raise StartupError(
@@ -63,14 +85,6 @@ def _check(_config: Config) -> None:
         )
     if not (settings.STATIC_ROOT / "staticfiles.json").exists():
         raise StartupError("the static files are missing: run 'python manage.py collectstatic --no-input'")
-
-
-def _bring_up_to_date(config: Config) -> None:
-    config.var_dir.mkdir(parents=True, exist_ok=True)
-    # Several workers start together: one migrates, the others wait and then find nothing left to do.
-    with FileLock(config.var_dir / "database.lock", timeout=config.startup_timeout_s):
-        call_command("migrate", interactive=False, verbosity=0)
-        welcome(config)
 
 
 def close_pools() -> None:

@@ -1,8 +1,9 @@
-"""What a developer's first start gives: an administrator to log in as, and the addresses to open."""
+"""What a developer's start gives: a database brought up to date, an administrator, and the addresses to open."""
 
 import secrets
 
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from filelock import FileLock, Timeout
 
 from project.clients.models import Client
@@ -13,6 +14,19 @@ ADMINISTRATOR_EMAIL = "admin@example.com"
 
 # Held until the process ends, so that of several workers of one server only the first prints the block.
 _announcers: list[FileLock] = []
+
+
+def bring_up_to_date(config: Config) -> None:
+    """Apply the migrations that are pending, and welcome.
+
+    Raises:
+        Timeout: another process has been at it for ``STARTUP_TIMEOUT_S``.
+    """
+    config.var_dir.mkdir(parents=True, exist_ok=True)
+    # Several workers start together: one migrates, the others wait and then find nothing left to do.
+    with FileLock(config.var_dir / "database.lock", timeout=config.startup_timeout_s):
+        call_command("migrate", interactive=False, verbosity=0)
+        welcome(config)
 
 
 def welcome(config: Config) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.http import HttpRequest, JsonResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.views.decorators.http import require_safe
 
 from project.config import config
@@ -43,7 +43,7 @@ def document() -> dict[str, Any]:
         "device_authorization_endpoint": at("device-authorization"),
         "userinfo_endpoint": at("userinfo"),
         "end_session_endpoint": at("logout"),
-        "jwks_uri": at("jwks"),
+        "jwks_uri": config.base_url + reverse("well-known:jwks"),
         "scopes_supported": list(DESCRIPTIONS),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
@@ -60,3 +60,13 @@ def document() -> dict[str, Any]:
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
     }
+
+
+app_name = "well-known"
+
+urlpatterns = [
+    path("jwks.json", jwks, name="jwks"),
+    path("openid-configuration", discovery, name="openid-configuration"),
+    path("oauth-authorization-server", discovery, name="oauth-authorization-server"),
+]
+"""Below ``/.well-known`` (RFC 8615)."""

@@ -1,8 +1,8 @@
-"""The issuer's addresses, relative to the site's root."""
+"""The issuer's addresses, relative to the site's root; those below ``/.well-known`` stand in metadata.py."""
 
 from django.urls import path
 
-from project.identity import metadata, pages, views
+from project.identity import pages, views
 
 app_name = "identity"
 
@@ -17,7 +17,4 @@ urlpatterns = [
     path("o/device-authorization/", views.DeviceAuthorizationView.as_view(), name="device-authorization"),
     path("o/userinfo/", views.UserInfoView.as_view(), name="userinfo"),
     path("o/logout/", pages.ClientLogoutView.as_view(), name="logout"),
-    path(".well-known/jwks.json", metadata.jwks, name="jwks"),
-    path(".well-known/openid-configuration", metadata.discovery, name="openid-configuration"),
-    path(".well-known/oauth-authorization-server", metadata.discovery, name="oauth-authorization-server"),
 ]

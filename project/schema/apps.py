@@ -1,6 +1,7 @@
-from django.apps import AppConfig
+from collections.abc import Sequence
 
-from project.schema import checks
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Tags, register
 
 
 class SchemaConfig(AppConfig):
@@ -10,4 +11,11 @@ class SchemaConfig(AppConfig):
     label = "schema"
 
     def ready(self) -> None:
-        checks.register()
+        register(check_schema, Tags.models)
+
+
+def check_schema(app_configs: Sequence[AppConfig] | None, **_options: object) -> list[CheckMessage]:
+    """What ``manage.py`` checks of the schema."""
+    from project.schema import checks  # noqa: PLC0415  A process that serves checks nothing, and need not hold it.
+
+    return checks.run(app_configs)

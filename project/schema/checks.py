@@ -29,17 +29,18 @@ _REFUSING: tuple[Any, ...] = (models.PROTECT, models.RESTRICT, models.DO_NOTHING
 """Rules that need no counterpart: without a rule of its own, the database refuses to delete what is pointed at."""
 
 
-def register() -> None:
-    """Have ``manage.py`` run the checks; drift is looked for in development only, where it can be mended."""
-    for check in (times_are_utc, defaults_are_in_the_database, deletions_are_in_the_database, functions_are_everywhere):
-        checks.register(check, checks.Tags.models)
-    if settings.DEBUG:
-        checks.register(tables_are_up_to_date, checks.Tags.models)
+def run(app_configs: Sequence[AppConfig] | None) -> list[checks.CheckMessage]:
+    """All of them; drift is looked for in development only, where it can be mended."""
+    return [
+        *times_are_utc(),
+        *defaults_are_in_the_database(app_configs),
+        *deletions_are_in_the_database(app_configs),
+        *functions_are_everywhere(app_configs),
+        *(tables_are_up_to_date() if settings.DEBUG else ()),
+    ]
 
 
-def tables_are_up_to_date(
-    app_configs: Sequence[AppConfig] | None = None, **_options: object
-) -> list[checks.CheckMessage]:
+def tables_are_up_to_date() -> list[checks.CheckMessage]:
     """schema.E001, schema.W001: the generated file cannot be made, or is not what the models say."""
     try:
         lines = generated.drift()
@@ -58,9 +59,7 @@ def tables_are_up_to_date(
     ]
 
 
-def defaults_are_in_the_database(
-    app_configs: Sequence[AppConfig] | None = None, **_options: object
-) -> list[checks.CheckMessage]:
+def defaults_are_in_the_database(app_configs: Sequence[AppConfig] | None = None) -> list[checks.CheckMessage]:
     """schema.W002: a default that SQL could say, and only Python does."""
     return [
         checks.Warning(
@@ -83,9 +82,7 @@ def _sql_default(field: AnyField) -> str:
     return "Now()" if is_this_moment(field) else repr(field.default)
 
 
-def deletions_are_in_the_database(
-    app_configs: Sequence[AppConfig] | None = None, **_options: object
-) -> list[checks.CheckMessage]:
+def deletions_are_in_the_database(app_configs: Sequence[AppConfig] | None = None) -> list[checks.CheckMessage]:
     """schema.W003: rows that Django would delete or change together with another, and the database would not."""
     return [
         checks.Warning(
@@ -120,9 +117,7 @@ def _is_bound_to_django(field: "models.ForeignKey[Any, Any]") -> bool:
     )
 
 
-def functions_are_everywhere(
-    app_configs: Sequence[AppConfig] | None = None, **_options: object
-) -> list[checks.CheckMessage]:
+def functions_are_everywhere(app_configs: Sequence[AppConfig] | None = None) -> list[checks.CheckMessage]:
     """schema.W004: a table of SQLite that asks for a function which Django adds to its own connections."""
     if connections["default"].vendor != "sqlite":
         return []
@@ -139,7 +134,7 @@ def functions_are_everywhere(
     ]
 
 
-def times_are_utc(app_configs: Sequence[AppConfig] | None = None, **_options: object) -> list[checks.CheckMessage]:
+def times_are_utc() -> list[checks.CheckMessage]:
     """schema.W005: moments that Django does not keep in UTC."""
     faults: dict[str, object] = {
         "USE_TZ is off, so moments have no time zone": not settings.USE_TZ,

@@ -206,6 +206,32 @@ def test_start__unsafe_in_production__exits_with_one_line(
     assert cure in server.log
 
 
+NOT_IMPORTED = {
+    "httpcore2": "calls to other services",
+    "project.identity.urls": "signing in",
+    "requests": "what a library for signing in brings along",
+    "redis": "counts that processes share",
+    "sqlite3": "another database",
+    "project.development": "a developer's start",
+    "project.schema.checks": "manage.py",
+}
+"""What a process that serves can do without, or does not need yet, and what it is for."""
+
+
+def test_start__in_production__imports_only_what_is_served() -> None:
+    program = f"import asgi, project.urls, sys; print(*{set(NOT_IMPORTED)} & sys.modules.keys())"
+    env = {
+        **PRODUCTION,
+        "DATABASE_URL": "postgresql://tandem@127.0.0.1/tandem",
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+    }
+    command = [sys.executable, "-c", program]
+
+    started = subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, check=True, capture_output=True, text=True)
+
+    assert not started.stdout.split()
+
+
 def manage(*arguments: str, env: Mapping[str, str]) -> None:
     command = [sys.executable, "manage.py", *arguments]
     subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, check=True, capture_output=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.checks import CheckMessage
+from django.core.checks import CheckMessage, run_checks
 from django.db import models
 from django.db.models.functions import MD5, Lower, Now, Repeat
 from django.test import override_settings
@@ -159,3 +159,8 @@ def test_checks__of_the_products_own_models__find_nothing() -> None:
         assert not checks.defaults_are_in_the_database()
         assert not checks.deletions_are_in_the_database()
         assert not checks.functions_are_everywhere()
+
+
+def test_checks__are_run_by_django() -> None:
+    with override_settings(USE_TZ=False):
+        assert "schema.W005" in {message.id for message in run_checks(tags=["models"])}
