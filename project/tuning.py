@@ -4,9 +4,9 @@ import gc
 import os
 import sys
 
-SWITCH_INTERVAL_S = 0.001
-"""How long a busy Django thread keeps the interpreter while the API's event loop asks for it: Python's own 5 ms cost
-the API most of its latency, half a millisecond cost more in switching than it gave (docs/decisions/0005-lanes.md)."""
+SWITCH_INTERVAL_S = 0.0002
+"""How long a busy Django thread keeps the interpreter while the API's event loop asks for it, as it does two or three
+times in a request: Python's own 5 ms cost the API most of its latency (docs/decisions/0005-lanes.md)."""
 
 DJANGO_NICENESS = 4
 """By how much a thread with a page of Django's is nicer than the event loop. Without it the kernel lets a busy page go
