@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -99,7 +99,7 @@ async def open_resources(stack: ResourceStack, config: Config, issuer: ASGIApp) 
         StartupError: one of them does not.
     """
     database = await stack.open("the database", open_database(config))
-    http = await stack.open("the HTTP client", HttpClient())
+    http = await stack.open("the HTTP client", aclosing(HttpClient()))
     revocations = await stack.open("the revocations", open_revocations(database, remember_s=config.max_token_ttl_s))
     authenticator = await stack.open(
         "the authenticator", open_authenticator(config, database, revocations, issuer, http)

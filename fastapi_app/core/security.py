@@ -92,7 +92,7 @@ class Authenticator:
 async def open_authenticator(
     config: Config, database: Database, revocations: RevocationView, issuer: ASGIApp, http: HttpClient
 ) -> AsyncIterator[Authenticator]:
-    """What verifies callers. The service's own keys come from ``issuer``, by the same code as others', by ``http``.
+    """What verifies callers. ``issuer`` publishes the service's own keys in this process; others' come by ``http``.
 
     Nothing is fetched yet: an issuer that does not answer must not keep this service from starting.
     """

@@ -31,8 +31,8 @@ def discovery(_request: HttpRequest) -> JsonResponse:
 def document() -> dict[str, Any]:
     """The issuer, its endpoints and what they take."""
 
-    def at(name: str) -> str:
-        return config.base_url + reverse(f"identity:{name}")
+    def at(name: str, namespace: str = "identity") -> str:
+        return config.base_url + reverse(f"{namespace}:{name}")
 
     return {
         "issuer": config.base_url,
@@ -43,7 +43,7 @@ def document() -> dict[str, Any]:
         "device_authorization_endpoint": at("device-authorization"),
         "userinfo_endpoint": at("userinfo"),
         "end_session_endpoint": at("logout"),
-        "jwks_uri": config.base_url + reverse("well-known:jwks"),
+        "jwks_uri": at("jwks", "well-known"),
         "scopes_supported": list(DESCRIPTIONS),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],

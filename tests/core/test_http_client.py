@@ -1,6 +1,7 @@
 """The client for calls to other services: made when it is needed, closed with the process."""
 
 import asyncio
+from contextlib import aclosing
 
 import httpx2
 import pytest
@@ -22,7 +23,7 @@ async def test_client__called__answers_and_is_closed_at_the_end() -> None:
     service = await asyncio.start_server(other_service, "127.0.0.1", 0)
     host, port = service.sockets[0].getsockname()
 
-    async with HttpClient() as http, asyncio.timeout(30):
+    async with aclosing(HttpClient()) as http, asyncio.timeout(30):
         answer = await http.client.get(f"http://{host}:{port}/")
         client = http.client
         assert not client.is_closed
@@ -37,5 +38,5 @@ async def test_client__called__answers_and_is_closed_at_the_end() -> None:
 async def test_client__nobody_is_called__is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx2, "AsyncClient", None)
 
-    async with HttpClient():
+    async with aclosing(HttpClient()):
         pass
