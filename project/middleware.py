@@ -20,6 +20,8 @@ from project.config import StartupError
 
 is_sane_request_id = re.compile(rb"[A-Za-z0-9._-]{8,64}").fullmatch
 """Whether a caller's ``X-Request-ID`` may go into logs and responses as it is."""
+LONGEST_LENGTH = 18
+"""Digits of a body's length that are worth reading: it is then below 2**63."""
 
 
 class RequestId:
@@ -66,7 +68,11 @@ class TrustedHosts:
 
 
 class BodyLimit:
-    """Starlette's limit on the size of a body, for the requests that have one; some paths have their own."""
+    """Starlette's limit on the size of a body, for the requests that have one; some paths have their own.
+
+    A body whose length is declared and within the limit is not counted: a server hands on no more than was declared
+    (RFC 9112, section 6.3).
+    """
 
     def __init__(self, app: ASGIApp, max_body_size: int, own: Mapping[str, int] | None = None) -> None:
         self.app = app
@@ -76,7 +82,21 @@ class BodyLimit:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not may_have_body(scope):
             return self.app(scope, receive, send)
-        return self._own.get(route_path(scope), self._limited)(scope, receive, send)
+        limited = self._own.get(route_path(scope), self._limited)
+        is_counted = not is_declared(scope, at_most=limited.max_body_size)
+        return (limited if is_counted else self.app)(scope, receive, send)
+
+
+def is_declared(scope: Scope, at_most: int) -> bool:
+    """Whether the body has a length, which is told beforehand and no more than so many bytes."""
+    length = header(scope, b"content-length")
+    return (
+        length is not None
+        and length.isdigit()
+        and len(length) <= LONGEST_LENGTH
+        and int(length) <= at_most
+        and header(scope, b"transfer-encoding") is None
+    )
 
 
 def may_have_body(scope: Scope) -> bool:

@@ -12,11 +12,14 @@ from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount, Router
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi import app
+from project.middleware import BodyLimit
 from project.mounts import MountedLifespanError, mount
 
 pytestmark = pytest.mark.asyncio
@@ -220,3 +223,33 @@ async def test_body__ten_megabytes__is_refused_by_both_halves(path: str, client:
         assert answer.headers["x-request-id"]
         is_api = path.startswith("/api")
         assert answer.headers["content-type"].startswith("application/problem+json" if is_api else "text/plain")
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [
+        [(b"content-length", b"11")],
+        [(b"content-length", b"9" * 5000)],
+        [(b"content-length", b"-5")],
+        [(b"content-length", b"0x5")],
+        [(b"content-length", b"\xd9\xa5")],  # An Arabic five.
+        [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")],
+        [(b"transfer-encoding", b"chunked")],
+    ],
+)
+async def test_body__whose_length_cannot_be_relied_upon__is_counted(announced: list[tuple[bytes, bytes]]) -> None:
+    sent: list[Message] = []
+
+    async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(await Request(scope, receive).body())(scope, receive, send)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x" * 11}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "http_version": "1.1", "headers": announced}
+    await BodyLimit(read_all, 10)(scope, receive, send)
+
+    assert sent[0]["status"] == 413
