@@ -19,19 +19,21 @@ logger = logging.getLogger(__name__)
 class LiveRequest:
     """A request that is being served: until its response begins, somebody must see to it that it does."""
 
+    # What a request begins with is the class's: most never set it.
+    is_answered = False
+    client_has_gone = False
+    is_watched = False
+    is_cancelled = False
+    _is_receiving = False
+    _watcher: asyncio.Task[None] | None = None
+    _received: asyncio.Queue[Message | Exception]
+
     def __init__(self, receive: Receive, send: Send, ends_at: float) -> None:
-        self.is_answered = False
-        self.client_has_gone = False
-        self.is_watched = False
-        self.is_cancelled = False
         self._receive = receive
         self._send = send
         self._ends_at = ends_at
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task else 0
-        self._is_receiving = False
-        self._watcher: asyncio.Task[None] | None = None
-        self._received: asyncio.Queue[Message | Exception]
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send it; with the response's beginning the deadline is met: how long it takes is up to the client's line."""

@@ -140,7 +140,8 @@ class DirectRoute(APIRoute):
         for call in self._calls:
             arguments = {name: values[index] for name, index in call.results}
             faults = call.read(request, body, arguments) if call.reads else ()
-            errors.extend(faults)
+            if faults:
+                errors.extend(faults)
             if errors and (faults or call is self._calls[-1] or any(values[index] is _FAILED for index in call.needs)):
                 values.append(_FAILED)
                 continue

@@ -70,10 +70,10 @@ class MemoryCounter:
 
     def count(self, limit: Limit, whose: str, window: int) -> int:
         """How many there are of one in this window, this one included."""
-        current, counts = self._windows.get(limit.name, (-1, {}))
-        if current != window:
-            counts = {}
-            self._windows[limit.name] = (window, counts)
+        known = self._windows.get(limit.name)
+        if known is None or known[0] != window:
+            known = self._windows[limit.name] = (window, {})
+        counts = known[1]
         number = counts.get(whose, 0) + 1
         if number > 1 or len(counts) < self.MOST_COUNTED:
             counts[whose] = number
