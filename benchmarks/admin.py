@@ -5,13 +5,13 @@ import re
 import statistics
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
 from benchmarks.cases import finish, plan_for, run, start
 from benchmarks.load import Outcome, Plan, Request
-from benchmarks.servers import DJANGO, PEERS, Server, serving
+from benchmarks.servers import DJANGO, LIBRARIES, PEERS, Server, serving
 from benchmarks.world import ADMINISTRATOR, BenchmarkError, World
 
 TANDEM = next(peer for peer in PEERS if peer.name == "tandem")
@@ -98,40 +98,51 @@ def changelist(world: World, *, rounds: int, seconds: float) -> dict[str, Any]:
     } | {"ratio_to_django": spread(django.cpu_us / tandem.cpu_us for tandem, django in pairs)}
 
 
-def isolation(world: World, token: str, *, rows: int, seconds: float) -> dict[str, Any]:
+def isolation(world: World, token: str, *, rows: int, rounds: int, seconds: float) -> dict[str, Any]:
     """The latency of the API's get at 200 a second: alone, and while four people reload a heavy admin page."""
+    idle, loaded, pages = list[Outcome](), list[Outcome](), list[Outcome]()
     with serving(TANDEM, world, "small") as server:
         api = replace(plan_for("get", server, world, token, rows), rate=API_RATE, warmup_s=1, seconds=seconds)
-        idle = run(api)
-        people = start(replace(_pages(server, world, seconds + 2), warmup_s=0.5))
-        time.sleep(0.5)
-        loaded = run(api)
-        pages = finish(people)
+        for _ in range(rounds):
+            idle.append(run(api))
+            people = start(replace(_pages(server, world, seconds + 2), warmup_s=0.5))
+            time.sleep(0.5)
+            loaded.append(run(api))
+            pages.append(finish(people))
     return {
         "rate_per_s": API_RATE,
         "admin_clients": CLIENTS,
         "idle": _latency(idle),
         "loaded": _latency(loaded),
-        "admin_pages_per_s": round(pages.per_second, 1),
-        "p99_ratio": round(loaded.p99_ms / idle.p99_ms, 2),
+        "admin_pages_per_s": spread((outcome.per_second for outcome in pages), 1),
+        "p99_ratio": spread(beside.p99_ms / alone.p99_ms for beside, alone in zip(loaded, idle, strict=True)),
     }
 
 
-def _latency(outcome: Outcome) -> dict[str, float]:
-    return {name: round(value, 1) for name, value in asdict(outcome).items() if name.endswith("_ms")}
+def _latency(outcomes: list[Outcome]) -> dict[str, dict[str, float]]:
+    return {name: spread(getattr(outcome, name) for outcome in outcomes) for name in ("p50_ms", "p99_ms", "max_ms")}
 
 
 def cold_starts(world: World, times: int) -> dict[str, Any]:
-    """From the command to the first 200 of the same page, and Tandem's to its first 200 at all."""
-    seconds: dict[str, list[float]] = {"tandem": [], "tandem_healthz": [], "django": []}
+    """From the command to the first 200 of the admin's log-in page, and Tandem's to its first 200 at all.
+
+    ``libraries`` is bare Django again, which imports what the product cannot be without.
+    """
+    starts = {
+        "django": replace(DJANGO, ready=LOGIN),
+        "libraries": replace(LIBRARIES, ready=LOGIN),
+        "tandem": replace(TANDEM, ready=LOGIN),
+        "tandem_healthz": TANDEM,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in starts}
     for _ in range(times):
-        for name, peer in (
-            ("tandem", replace(TANDEM, ready=LOGIN)),
-            ("django", replace(DJANGO, ready=LOGIN)),
-            ("tandem_healthz", TANDEM),
-        ):
+        for name, peer in starts.items():
             started = time.monotonic()
             with serving(peer, world, "small"):
                 seconds[name].append(time.monotonic() - started)
-    ratios = [tandem / django for tandem, django in zip(seconds["tandem"], seconds["django"], strict=True)]
-    return {name: spread(values) for name, values in seconds.items()} | {"ratio_to_django": spread(ratios)}
+    ratios = {
+        name: spread(one / django for one, django in zip(values, seconds["django"], strict=True))
+        for name, values in seconds.items()
+        if name != "django"
+    }
+    return {name: spread(values) for name, values in seconds.items()} | {"ratio_to_django": ratios}

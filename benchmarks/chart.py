@@ -56,7 +56,7 @@ def _text(x: float, y: float, text: str, kind: str = "") -> str:
 
 
 def _bar(y: float, title: str, name: str, figure: dict[str, float]) -> str:
-    kind = {"raw": "limit", "tandem": "tandem"}.get(name, "bar")
+    kind = {"raw": "limit", "raw_handed": "limit", "tandem": "tandem"}.get(name, "bar")
     scale = BAR_WIDTH / max(1.0, figure["max"])
     middle, width = y + BAR_HEIGHT / 2, figure["median"] * scale
     low, high = (LABEL_WIDTH + figure[end] * scale for end in ("min", "max"))

@@ -4,9 +4,9 @@ It is a process of its own, so that its work is not the server's, and small, so 
 microseconds of CPU a request. It reads the server's CPU time itself, at the very edges of the measured window.
 """
 
+import contextlib
 import heapq
 import json
-import os
 import select
 import socket
 import sys
@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 RECEIVE_BYTES = 1 << 18
 DRAIN_S = 3.0
+CPUCLOCK_SCHED = 2
+"""Linux's number of the clock of all CPU time, in the three low bits of a clock's id."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,17 @@ class Outcome:
         """The database's CPU time for one request, in microseconds."""
         return self.database_cpu_s / max(self.requests, 1) * 1e6
 
+    def joined(self, other: "Outcome") -> "Outcome":
+        """Both windows as one; of their latencies the mean."""
+        sums = ("requests", "errors", "seconds", "server_cpu_s", "database_cpu_s", "load_cpu_s")
+        means = ("p50_ms", "p99_ms")
+        return Outcome(
+            **{name: getattr(self, name) + getattr(other, name) for name in sums},
+            **{name: (getattr(self, name) + getattr(other, name)) / 2 for name in means},
+            max_ms=max(self.max_ms, other.max_ms),
+            first_error=self.first_error or other.first_error,
+        )
+
 
 def process_tree(root: int) -> list[int]:
     """The pids of a process and of everything below it."""
@@ -93,8 +105,15 @@ def process_tree(root: int) -> list[int]:
 
 
 def cpu_seconds(pids: list[int]) -> dict[int, float]:
-    """The CPU time that each of these processes has used, threads that have ended included."""
-    return {pid: (int(fields[11]) + int(fields[12])) / TICKS_PER_S for pid in pids if (fields := _stat(pid))}
+    """The CPU time that each of these processes has used, threads that have ended included.
+
+    By the processes' own clocks, which ``clock_getcpuclockid`` (POSIX) finds; ``/proc`` counts in hundredths.
+    """
+    used = dict[int, float]()
+    for pid in pids:
+        with contextlib.suppress(OSError):  # It has ended.
+            used[pid] = time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)
+    return used
 
 
 def spent(before: dict[int, float]) -> float:
@@ -199,8 +218,8 @@ class Window:
     """Counts what is answered between its opening and its end."""
 
     def __init__(self, plan: Plan) -> None:
-        self._server = process_tree(plan.server_pid) if plan.server_pid else []
-        self._database = process_tree(plan.database_pid) if plan.database_pid else []
+        self._plan = plan
+        self._server: list[int] | None = None
         self.opens = time.perf_counter() + plan.warmup_s
         self.ends = self.opens + plan.seconds
         self.latencies: list[float] = []
@@ -209,7 +228,13 @@ class Window:
         self._is_open = False
 
     def open_if_due(self, now: float) -> None:
-        if not self._is_open and now >= self.opens:
+        if self._is_open:
+            return
+        if self._server is None and now >= self.opens - self._plan.warmup_s / 2:
+            # In the warm-up, so that it delays nothing that counts, and late in it, when all processes are there.
+            self._server = process_tree(self._plan.server_pid) if self._plan.server_pid else []
+            self._database = process_tree(self._plan.database_pid) if self._plan.database_pid else []
+        if self._server is not None and now >= self.opens:
             self._is_open = True
             self.latencies.clear()
             self.opens, self._own_cpu = now, time.process_time()
@@ -279,8 +304,13 @@ class Run:
                 since = heapq.heappop(due)
                 heapq.heappush(due, since + 1 / rate)
                 self._send(idle.pop(), since)
-            idle += self._answered(max(due[0] - time.perf_counter(), 0) if idle else window.ends - now)
+            self._wait(max(due[0] - time.perf_counter(), 0) if idle else window.ends - now)
+            idle += self._answered(0)
         return self._finish()
+
+    def _wait(self, timeout_s: float) -> None:
+        """Wait for an answer, but not a millisecond too long, as epoll would, whose time-outs are whole ones."""
+        select.select([self._poll], [], [], max(timeout_s, 0))
 
     def _finish(self) -> Outcome:
         """The outcome; then wait for what is still under way, so that no server sees its clients vanish."""

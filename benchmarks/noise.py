@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.load import TICKS_PER_S, process_tree
+from benchmarks.load import process_tree
 from benchmarks.world import World
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass

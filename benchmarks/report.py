@@ -49,6 +49,7 @@ def compare(rounds: list[Round], not_run: dict[str, str]) -> dict[str, Any]:
         "note": NOTE,
         "ratios": _ratios(rounds, lambda peer, raw: raw.cpu_us / peer.cpu_us),
         "throughput_ratios": _ratios(rounds, lambda peer, raw: peer.per_second / raw.per_second),
+        "cpu_to_alone": _to_alone(rounds),
         "requests_per_s": _figures(rounds, lambda outcome: outcome.per_second, 0),
         "cpu_us": _figures(rounds, lambda outcome: outcome.cpu_us, 1),
         "database_cpu_us": _figures(rounds, lambda outcome: outcome.database_cpu_us, 1),
@@ -74,6 +75,18 @@ def _ratios(rounds: list[Round], ratio: Callable[[Outcome, Outcome], float]) -> 
             name: spread((ratio(one[case][name], one[case]["raw"]) for one in rounds), 3) for name in rounds[0][case]
         }
         for case in rounds[0]
+    }
+
+
+def _to_alone(rounds: list[Round]) -> dict[str, Any]:
+    """What the API costs under a root, by what it costs alone, within one round; nothing where they did not all run."""
+    return {
+        case: {
+            name: spread(one[case][name].cpu_us / one[case]["tandem_alone"].cpu_us for one in rounds)
+            for name in ("tandem_mounted", "tandem")
+        }
+        for case in rounds[0]
+        if {"tandem_alone", "tandem_mounted", "tandem"} <= rounds[0][case].keys()
     }
 
 
@@ -131,7 +144,7 @@ def table(results: dict[str, Any]) -> str:
         )
         for name in names
     ]
-    return "\n".join([*lines, "", *_rest(results)]) + "\n"
+    return "\n".join([*lines, "", *_rest(results), "", *_goals(results)]) + "\n"
 
 
 def _row(name: str, cells: Any) -> str:
@@ -142,6 +155,15 @@ def _cell(figure: dict[str, float]) -> str:
     return f"{figure['median']:.2f} ({figure['min']:.2f}-{figure['max']:.2f})"
 
 
+def _goals(results: dict[str, Any]) -> list[str]:
+    lines = [f"{'Goals':<48}{'figure':>10}{'goal':>14}"]
+    for one in results["goals"]:
+        bound = f"<= {one['at_most']:g}" if "at_most" in one else f">= {one['at_least']:g}"
+        figure, verdict = (f"{one['figure']:.2f}", "met" if one["met"] else "MISSED") if "met" in one else ("-", "")
+        lines.append(f"{one['goal']:<48}{figure:>10}{bound:>14}  {verdict}".rstrip())
+    return lines
+
+
 def _rest(results: dict[str, Any]) -> list[str]:
     isolation, admin, cold = results["isolation"], results["admin"], results["cold_start_s"]
     noise = results["noise"]
@@ -149,13 +171,14 @@ def _rest(results: dict[str, Any]) -> list[str]:
     lines = [
         f"Admin changelist   {_cell(admin['ratio_to_django'])} of bare Django's speed, {page_ms} ms of CPU a page",
         (
-            f"API beside admin   p99 {isolation['idle']['p99_ms']} ms idle, {isolation['loaded']['p99_ms']} ms "
-            f"under {isolation['admin_clients']} admin clients ({isolation['p99_ratio']}x), "
-            f"{isolation['admin_pages_per_s']} admin pages/s"
+            f"API beside admin   p99 {_cell(isolation['idle']['p99_ms'])} ms idle, "
+            f"{_cell(isolation['loaded']['p99_ms'])} ms under {isolation['admin_clients']} admin clients, "
+            f"ratio {_cell(isolation['p99_ratio'])}, {isolation['admin_pages_per_s']['median']} admin pages/s"
         ),
         (
-            f"Cold start         {_cell(cold['tandem'])} s, bare Django {_cell(cold['django'])} s, "
-            f"ratio {_cell(cold['ratio_to_django'])}"
+            f"Cold start         {_cell(cold['tandem'])} s, bare Django {_cell(cold['django'])} s, ratio "
+            f"{_cell(cold['ratio_to_django']['tandem'])}; the libraries alone {_cell(cold['libraries'])} s, "
+            f"ratio {_cell(cold['ratio_to_django']['libraries'])}"
         ),
     ]
     for case, by_workers in results["scaling"]["workers"].items():

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import psycopg
 from benchmarks.admin import TANDEM, spread
 from benchmarks.cases import plan_for, requests_of, run
 from benchmarks.conformance import PAGE
-from benchmarks.load import Outcome, Plan, Request
+from benchmarks.load import Outcome, Plan, Request, process_tree
 from benchmarks.servers import CORES, Server, serving
 from benchmarks.world import World
 
@@ -38,7 +38,7 @@ def measure(world: World, token: str, sizes: dict[str, int], *, seconds: float, 
 def workers(world: World, token: str, table_rows: int, seconds: float, rounds: int) -> dict[str, Any]:
     """Throughput with one worker and two, nothing pinned. On two cores the load and the database take their share."""
     found: dict[str, Any] = {}
-    with all_cores():
+    with all_cores(world):
         for count in (1, 2):
             with serving(TANDEM, world, "large", options=("--workers", str(count)), cores=set(CORES)) as server:
                 for case in ("get", "page", "create"):
@@ -54,14 +54,21 @@ def workers(world: World, token: str, table_rows: int, seconds: float, rounds: i
 
 
 @contextmanager
-def all_cores() -> Iterator[None]:
-    """Let the load generator run anywhere."""
+def all_cores(world: World) -> Iterator[None]:
+    """Let the load generator and the database run anywhere."""
+    pids = [0, *process_tree(world.server_pid)]
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, set(CORES))
+    _pin(pids, set(CORES))
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        _pin(pids, before)
+
+
+def _pin(pids: list[int], cores: set[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # A connection's process has ended; new ones are as their parent is.
+            os.sched_setaffinity(pid, cores)
 
 
 def rows(world: World, token: str, sizes: dict[str, int], seconds: float, rounds: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
@@ -58,6 +58,7 @@ _DJANGO_ASGI = _uvicorn("benchmarks.peers.django_site.asgi:application", "--life
 
 PEERS = (
     Peer("raw", _uvicorn("benchmarks.peers.raw:app"), "Starlette + asyncpg by hand"),
+    Peer("raw_handed", _uvicorn("benchmarks.peers.raw_handed:app"), "the same without its pool"),
     Peer(
         "tandem",
         _uvicorn("asgi:app", "--lifespan", "on", bin_dir=PRODUCT_BIN),
@@ -105,6 +106,12 @@ PEERS = (
 )
 DJANGO = Peer("django", _DJANGO_ASGI, "Django ASGI + admin", ready="/admin/login/", environment=_DJANGO)
 """Bare Django with the same admin: for the admin case and the cold start."""
+LIBRARIES = replace(
+    DJANGO,
+    command=_uvicorn("benchmarks.peers.libraries:application", "--lifespan", "off"),
+    title="Django ASGI + admin, and the product's libraries imported",
+)
+"""For the cold start: what is left of the product's without all that it does itself. It has Django's role."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """django-bolt, whose server and token check are in Rust, as its documentation has it.
 
-Of the forms that it documents for answers, plain msgspec structs on a queryset that loads only their fields were the
-fastest here, so that is what stands below.
+Of the forms that it documents for answers, plain msgspec structs were the fastest here, so that is what stands below.
+A page reads their fields' values alone, as bolt itself does with a queryset that a handler returns. One user is read
+whole: what Django does to leave fields out costs more than the fields.
 """
 
 import datetime
@@ -77,8 +78,8 @@ async def list_users(
         after = decode_cursor(cursor)
     except ValueError:
         raise UnprocessableEntity(detail="Invalid cursor") from None
-    found = User.objects.filter(id__gt=after).order_by("id").only(*UserOut.__struct_fields__)[: limit + 1]
-    users = [_shown(user) async for user in found]
+    found = User.objects.filter(id__gt=after).order_by("id").values(*UserOut.__struct_fields__)[: limit + 1]
+    users = convert([values async for values in found], list[UserOut])
     next_cursor = encode_cursor(users[limit - 1].id) if len(users) > limit else None
     return Page(items=users[:limit], next_cursor=next_cursor)
 

@@ -6,7 +6,7 @@ A session that does not expire on commit is SQLAlchemy's advice for asyncio, and
 import datetime
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import jwt
 from fastapi import Depends, FastAPI, HTTPException, Query, Security, status
@@ -107,19 +107,19 @@ async def ping() -> str:
     return "ok"
 
 
-@app.get("/api/v1/users", dependencies=[reads])
+@app.get("/api/v1/users", response_model=Page, dependencies=[reads])
 async def list_users(
     session: SessionDep,
     limit: Annotated[int, Query(ge=1, le=MAXIMUM_LIMIT)] = DEFAULT_LIMIT,
     cursor: str | None = None,
-) -> Page:
+) -> dict[str, Any]:
     try:
         after = decode_cursor(cursor)
     except ValueError:
         raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "Invalid cursor") from None
     users = (await session.scalars(select(User).where(User.id > after).order_by(User.id).limit(limit + 1))).all()
     next_cursor = encode_cursor(users[limit - 1].id) if len(users) > limit else None
-    return Page(items=[UserOut.model_validate(user) for user in users[:limit]], next_cursor=next_cursor)
+    return {"items": users[:limit], "next_cursor": next_cursor}
 
 
 @app.get("/api/v1/users/{user_id}", response_model=UserOut, dependencies=[reads])

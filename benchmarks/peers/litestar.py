@@ -1,7 +1,7 @@
 """Litestar with its JWT backend, its SQLAlchemy plugin and msgspec, as its documentation has it."""
 
 import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from litestar import Litestar, get, patch, post
@@ -27,7 +27,7 @@ from benchmarks.peers.common import (
     WRITE,
     decode_cursor,
     encode_cursor,
-    public_pem,
+    public_key,
 )
 from benchmarks.peers.sqlalchemy_models import User, engine, new_session
 
@@ -66,8 +66,8 @@ async def retrieve_user(token: Token, _connection: ASGIConnection[Any, Any, Any,
     return token.sub
 
 
-def requires_scope(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A guard: the token has the scope that the handler's ``opt`` names."""
+async def requires_scope(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """A guard: the token has the scope that the handler's ``opt`` names. Were it sync, a thread would run it."""
     if handler.opt["scope"] not in connection.auth.extras.get("scope", "").split():
         raise PermissionDeniedException
 
@@ -132,7 +132,8 @@ async def change_user(user_id: int, data: UserUpdate, db_session: AsyncSession) 
 
 
 jwt_auth = JWTAuth[str](
-    token_secret=public_pem(),
+    # Annotated as a text, which PyJWT would parse on each request; the key itself is passed on to it as it is.
+    token_secret=cast("str", public_key()),
     algorithm=ALGORITHM,
     retrieve_user_handler=retrieve_user,
     accepted_audiences=[AUDIENCE],

@@ -1,14 +1,17 @@
-"""Django Ninja, async, with the middleware of a new Django project, as its documentation has it."""
+"""Django Ninja, async, with the middleware of a new Django project and with orjson, as its documentation has it."""
 
 import datetime
 from typing import Annotated, Any
 
 import jwt
+import orjson
 from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
-from ninja import Field, NinjaAPI, PatchDict, Query, Schema
+from ninja import Field, NinjaAPI, PatchDict, Query, Schema, Status
 from ninja.errors import HttpError
+from ninja.parser import Parser
+from ninja.renderers import BaseRenderer
 from ninja.security import HttpBearer
 from pydantic import ConfigDict, EmailStr
 
@@ -55,6 +58,18 @@ class UserUpdate(Schema):
     is_active: bool
 
 
+class ORJSONRenderer(BaseRenderer):
+    media_type = "application/json"
+
+    def render(self, request: HttpRequest, data: Any, *, response_status: int) -> bytes:
+        return orjson.dumps(data)
+
+
+class ORJSONParser(Parser):
+    def parse_body(self, request: HttpRequest) -> Any:
+        return orjson.loads(request.body)
+
+
 class Bearer(HttpBearer):
     """A valid token that has one scope."""
 
@@ -72,7 +87,7 @@ class Bearer(HttpBearer):
         return claims
 
 
-api = NinjaAPI()
+api = NinjaAPI(renderer=ORJSONRenderer(), parser=ORJSONParser())
 
 
 @api.get("/v1/users", response=Page, auth=Bearer(READ))
@@ -99,11 +114,12 @@ async def get_user(request: HttpRequest, user_id: int) -> User:
 
 
 @api.post("/v1/users", response={201: UserOut}, auth=Bearer(WRITE))
-async def create_user(request: HttpRequest, payload: UserCreate) -> tuple[int, User]:
+async def create_user(request: HttpRequest, payload: UserCreate) -> Status[User]:
     try:
-        return 201, await User.objects.acreate(email=payload.email.lower(), display_name=payload.display_name)
+        user = await User.objects.acreate(email=payload.email.lower(), display_name=payload.display_name)
     except IntegrityError:
         raise HttpError(409, "Email taken") from None
+    return Status(201, user)
 
 
 @api.patch("/v1/users/{int:user_id}", response=UserOut, auth=Bearer(WRITE))

@@ -1,4 +1,4 @@
-"""The limit: Starlette, asyncpg and msgspec by hand, and a cache of verified tokens. What can be left out is out.
+"""The measure: Starlette, asyncpg and msgspec by hand, and a cache of verified tokens. What can be left out is out.
 
 It has no framework's conveniences: no dependency injection, no OpenAPI, no problem details, no middleware. What it
 does do is what every peer must: check the token and its scope, validate what comes in, and answer the same JSON.
@@ -6,9 +6,9 @@ does do is what every peer must: check the token and its scope, validate what co
 
 import gc
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated, NamedTuple
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Annotated, NamedTuple, Protocol
 
 import asyncpg
 import jwt
@@ -68,7 +68,15 @@ encode = msgspec.json.Encoder().encode
 decode_create = msgspec.json.Decoder(UserCreate).decode
 decode_update = msgspec.json.Decoder(UserUpdate).decode
 callers: dict[str, Caller] = {}
-pool: "asyncpg.Pool[asyncpg.Record]"
+
+
+class Database(Protocol):
+    """What runs a statement: asyncpg's pool, or what raw_handed.py has in its place."""
+
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]: ...
+
+
+database: Database
 
 
 class Refused(Exception):
@@ -112,8 +120,8 @@ async def ping(_request: Request) -> Response:
 
 async def get_user(request: Request) -> Response:
     authorise(request, READ)
-    row = await pool.fetchrow(GET, request.path_params["user_id"])
-    return answer(dict(row)) if row is not None else answer({"detail": "not found"}, 404)
+    rows = await database.fetch(GET, request.path_params["user_id"])
+    return answer(dict(rows[0])) if rows else answer({"detail": "not found"}, 404)
 
 
 async def list_users(request: Request) -> Response:
@@ -125,7 +133,7 @@ async def list_users(request: Request) -> Response:
         return answer({"detail": "invalid"}, 422)
     if not 1 <= limit <= MAXIMUM_LIMIT:
         return answer({"detail": "invalid"}, 422)
-    rows = await pool.fetch(PAGE, after, limit + 1)
+    rows = await database.fetch(PAGE, after, limit + 1)
     next_cursor = encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
     return answer({"items": [dict(row) for row in rows[:limit]], "next_cursor": next_cursor})
 
@@ -134,12 +142,12 @@ async def create_user(request: Request) -> Response:
     authorise(request, WRITE)
     try:
         new = decode_create(await request.body())
-        row = await pool.fetchrow(CREATE, new.email.lower(), new.display_name)
+        rows = await database.fetch(CREATE, new.email.lower(), new.display_name)
     except msgspec.ValidationError as error:
         return answer({"detail": str(error)}, 422)
     except asyncpg.UniqueViolationError:
         return answer({"detail": "taken"}, 409)
-    return answer(dict(row or {}), 201)
+    return answer(dict(rows[0]), 201)
 
 
 async def change_user(request: Request) -> Response:
@@ -147,12 +155,12 @@ async def change_user(request: Request) -> Response:
     try:
         new = decode_update(await request.body())
         email = new.email.lower() if new.email is not None else None
-        row = await pool.fetchrow(PATCH, request.path_params["user_id"], email, new.display_name, new.is_active)
+        rows = await database.fetch(PATCH, request.path_params["user_id"], email, new.display_name, new.is_active)
     except msgspec.ValidationError as error:
         return answer({"detail": str(error)}, 422)
     except asyncpg.UniqueViolationError:
         return answer({"detail": "taken"}, 409)
-    return answer(dict(row)) if row is not None else answer({"detail": "not found"}, 404)
+    return answer(dict(rows[0])) if rows else answer({"detail": "not found"}, 404)
 
 
 async def refused(_request: Request, error: Exception) -> Response:
@@ -163,23 +171,38 @@ async def leave_as_it_is(_connection: object) -> None:
     """What asyncpg would do to a connection that comes back costs a round trip; single statements change no state."""
 
 
-@asynccontextmanager
-async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-    global pool
-    async with asyncpg.create_pool(DATABASE_URL, min_size=POOL_SIZE, max_size=POOL_SIZE, reset=leave_as_it_is) as pool:
-        gc.collect()
-        gc.freeze()
-        yield
+def open_pool() -> AbstractAsyncContextManager[Database]:
+    """The pool by which asyncpg's documentation has web services use a database."""
+    return asyncpg.create_pool(DATABASE_URL, min_size=POOL_SIZE, max_size=POOL_SIZE, reset=leave_as_it_is)
 
 
-app = Starlette(
-    lifespan=lifespan,
-    exception_handlers={Refused: refused},
-    routes=[
-        Route("/ping", ping),
-        Route("/api/v1/users/{user_id:int}", get_user),
-        Route("/api/v1/users/{user_id:int}", change_user, methods=["PATCH"]),
-        Route("/api/v1/users", list_users),
-        Route("/api/v1/users", create_user, methods=["POST"]),
-    ],
-)
+def use(opened: Database) -> None:
+    global database
+    database = opened
+
+
+def create_app(open_database: Callable[[], AbstractAsyncContextManager[Database]]) -> Starlette:
+    """The app, on a database that is opened with it."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with open_database() as opened:
+            use(opened)
+            gc.collect()
+            gc.freeze()
+            yield
+
+    return Starlette(
+        lifespan=lifespan,
+        exception_handlers={Refused: refused},
+        routes=[
+            Route("/ping", ping),
+            Route("/api/v1/users/{user_id:int}", get_user),
+            Route("/api/v1/users/{user_id:int}", change_user, methods=["PATCH"]),
+            Route("/api/v1/users", list_users),
+            Route("/api/v1/users", create_user, methods=["POST"]),
+        ],
+    )
+
+
+app = create_app(open_pool)
