@@ -69,7 +69,7 @@ class MemoryCounter:
         self._windows: dict[str, tuple[int, dict[str, int]]] = {}
 
     def count(self, limit: Limit, whose: str, window: int) -> int:
-        """How many there are of one in this window, this one included."""
+        """How many there are of one in this window, the present one, this request included."""
         known = self._windows.get(limit.name)
         if known is None or known[0] != window:
             known = self._windows[limit.name] = (window, {})
@@ -162,11 +162,10 @@ async def share_counts(config: Config, redis: "SharedRedis") -> AsyncIterator[Ra
 class Usage:
     """What one request uses of the limits; found in its scope as ``rate_limits``."""
 
-    __slots__ = ("_limiter", "_now", "has_counted_principal", "items")
+    __slots__ = ("_limiter", "has_counted_principal", "items")
 
     def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
-        self._now = int(time.time())
         self.items: list[bytes] = []
         """What ``RateLimit`` says."""
         self.has_counted_principal = False
@@ -180,7 +179,9 @@ class Usage:
 
     def count(self, limit: Limit, whose: str) -> None:
         """Count the request against a limit. Raises TooManyRequests: it is one too many."""
-        window, passed = divmod(self._now, limit.window_s)
+        # The time is asked for here, because a caller is known only when the body was read, and that can take long: the
+        # window in which the request began may have ended, and would throw away everybody's counts of this one.
+        window, passed = divmod(int(time.time()), limit.window_s)
         left = limit.amount - self._limiter.counter.count(limit, whose, window)
         reset_s = limit.window_s - passed
         self.items.append(limit.item % (max(left, 0), reset_s))

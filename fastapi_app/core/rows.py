@@ -8,10 +8,11 @@ import csv
 import io
 import json
 import re
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -21,12 +22,17 @@ from fastapi_app.core.negotiation import preferred
 from fastapi_app.core.statements import Row
 
 MAXIMUM_LINE_BYTES = 64 * 1024
-"""Of a row; a larger one is refused before it is read whole."""
+"""Of a row and the end of its line; a larger one is refused before it is read whole."""
+MAXIMUM_COLUMNS = 100
+"""Of a CSV. Each row can be wrong in each of them."""
+MAXIMUM_NAME_LENGTH = 100
+"""Characters of a column's name, which each fault in it repeats."""
 MAXIMUM_ERRORS = 1000
 """Wrong things that are told of one file."""
-BREATH_ROWS = 100
-"""Rows after which other requests get a turn: about five milliseconds."""
+BREATH_S = 0.005
+"""Seconds of reading after which other requests get a turn. Rows are no measure: one can cost as much as a thousand."""
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _is_formula = re.compile(r"'*[=+\-@\t\r]").match
 _is_escaped_formula = re.compile(r"'+[=+\-@\t\r]").match
 
@@ -71,108 +77,150 @@ class Lined[T]:
 
 
 class Faults:
-    """What is wrong with a file, by line."""
+    """What is wrong with a file, by line: the first ``MAXIMUM_ERRORS`` faults, which are all that is told."""
 
     def __init__(self) -> None:
         self._errors: list[dict[str, Any]] = []
 
+    @property
+    def are_full(self) -> bool:
+        """Whether nothing that is wrong on a later line would be told."""
+        return len(self._errors) >= MAXIMUM_ERRORS
+
     def add(self, line: int, detail: str, pointer: str | None = None) -> None:
-        """Note that something is wrong; beyond ``MAXIMUM_ERRORS`` it is only counted."""
+        """Note that something is wrong."""
         self._errors.append({"detail": detail, "line": line} | ({"pointer": pointer} if pointer else {}))
+        if len(self._errors) == 2 * MAXIMUM_ERRORS:  # Seldom, because it sorts them.
+            self._keep_first()
+
+    def refuse(self, line: int, detail: str) -> NoReturn:
+        """Note that the file is wrong from this line on. Raises InvalidRows."""
+        self.add(line, detail)
+        raise self._told()
 
     def raise_any(self) -> None:
-        """Raise InvalidRows, with all that was noted in the order of the lines, if anything was."""
-        if not self._errors:
-            return
-        in_order = sorted(self._errors, key=lambda error: error["line"])
-        raise InvalidRows(in_order[:MAXIMUM_ERRORS])
+        """Raise InvalidRows, with what was noted in the order of the lines, if anything was."""
+        if self._errors:
+            raise self._told()
+
+    def _told(self) -> InvalidRows:
+        self._keep_first()
+        return InvalidRows(self._errors)
+
+    def _keep_first(self) -> None:
+        self._errors.sort(key=lambda error: error["line"])
+        del self._errors[MAXIMUM_ERRORS:]
 
 
 async def read_rows[T: BaseModel](
     chunks: AsyncIterable[bytes], form: Format, schema: type[T], *, at_most: int, faults: Faults
 ) -> list[Lined[T]]:
-    """The rows that are right; what is wrong with the others is added to ``faults``.
+    """The rows that are right; what is wrong with the others is added to ``faults``, until they are full.
 
     Raises:
-        InvalidRows: there are more rows than ``at_most``; the rest was not read.
+        InvalidRows: there are more rows than ``at_most``, right or wrong; the rest was not read.
     """
     rows = list[Lined[T]]()
     count = 0
-    async for line, values in _json_lines(chunks, faults) if form is Format.JSONL else _csv_rows(chunks, faults):
+    records = _csv_records(chunks, faults) if form is Format.CSV else _json_lines(chunks, faults)
+    names = await _column_names(records, faults) if form is Format.CSV else None
+    async for line, record in records:
         count += 1
         if count > at_most:
-            faults.add(line, f"There are more than {at_most} rows: send the rest in another request.")
-            faults.raise_any()
+            faults.refuse(line, f"There are more than {at_most} rows: send the rest in another request.")
         try:
-            row = schema.model_validate_json(values) if isinstance(values, bytes) else schema.model_validate(values)
+            row = schema.model_validate_json(record) if names is None else schema.model_validate(_named(record, names))
             rows.append(Lined(line, row))
+        except _Unreadable as error:
+            faults.add(line, str(error))
         except ValidationError as error:
             for fault in error.errors(include_url=False, include_input=False):
                 faults.add(line, fault["msg"], json_pointer(fault["loc"]))
-        if count % BREATH_ROWS == 0:
-            await asyncio.sleep(0)
+        if faults.are_full:
+            break  # A row further on cannot change what is told, and would only cost time.
     return rows
 
 
 async def _lines(chunks: AsyncIterable[bytes], faults: Faults) -> AsyncIterator[tuple[int, bytes]]:
     """Each line that is not empty, without its end, and its number."""
-    number, rest = 0, b""
+    number, line = 1, b""
+    breath_at = time.perf_counter() + BREATH_S
     async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            number += 1
-            if line.strip():
-                yield number, line
-        if len(rest) > MAXIMUM_LINE_BYTES:
-            faults.add(number + 1, f"The line is longer than {MAXIMUM_LINE_BYTES} bytes; the rest was not read.")
-            faults.raise_any()
-    if rest.strip():
-        yield number + 1, rest
+        for piece in io.BytesIO(chunk):  # A chunk can be the whole file, so its lines are not all held at once.
+            line += piece
+            if len(line) > MAXIMUM_LINE_BYTES:
+                faults.refuse(number, f"The line is longer than {MAXIMUM_LINE_BYTES} bytes; the rest was not read.")
+            if line.endswith(b"\n"):
+                if line.strip():
+                    yield number, line[:-1]
+                number, line = number + 1, b""
+            if time.perf_counter() > breath_at:
+                await asyncio.sleep(0)
+                breath_at = time.perf_counter() + BREATH_S
+    if line.strip():
+        yield number, line
 
 
 async def _json_lines(chunks: AsyncIterable[bytes], faults: Faults) -> AsyncIterator[tuple[int, bytes]]:
     async for number, line in _lines(chunks, faults):
-        yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-
-
-async def _csv_rows(chunks: AsyncIterable[bytes], faults: Faults) -> AsyncIterator[tuple[int, dict[str, str]]]:
-    names: list[str] | None = None
-    async for number, record in _csv_records(chunks, faults):
-        try:
-            text = record.decode("utf-8-sig" if names is None else "utf-8")
-            cells = next(csv.reader(io.StringIO(text, newline=""), strict=True))
-        except (UnicodeDecodeError, csv.Error, StopIteration) as error:
-            faults.add(number, f"The line is not CSV in UTF-8: {error}.")
-            if names is None:
-                faults.raise_any()
-            continue
-        if names is None:
-            names = cells
-            if len(set(names)) < len(names):
-                faults.add(number, "A column's name appears twice.")
-                faults.raise_any()
-        elif len(cells) != len(names):
-            faults.add(number, f"There are {len(cells)} cells under {len(names)} names.")
-        else:
-            yield number, {name: _unescaped(cell) for name, cell in zip(names, cells, strict=True)}
-    if names is None:
-        faults.add(1, "The first line must name the columns.")
-        faults.raise_any()
+        yield number, line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
 
 
 async def _csv_records(chunks: AsyncIterable[bytes], faults: Faults) -> AsyncIterator[tuple[int, bytes]]:
     """Lines, put together again where a quoted cell spans several."""
-    begun, record = 0, b""
+    begun, lines, size, is_open = 0, list[bytes](), 0, False
     async for number, line in _lines(chunks, faults):
-        begun, record = (begun, record + b"\n" + line) if record else (number, line)
-        if record.count(b'"') % 2 == 0:
-            yield begun, record
-            record = b""
-        elif len(record) > MAXIMUM_LINE_BYTES:
+        begun = begun if lines else number
+        lines.append(line)
+        size += len(line) + 1
+        is_open ^= line.count(b'"') % 2 == 1
+        if not is_open:
+            yield begun, b"\n".join(lines)
+            lines, size = [], 0
+        elif size > MAXIMUM_LINE_BYTES:
             break
-    if record:
-        faults.add(begun, "A quotation mark is opened and never closed.")
-        faults.raise_any()
+    if lines:
+        faults.refuse(begun, "A quotation mark is opened and never closed.")
+
+
+async def _column_names(records: AsyncIterator[tuple[int, bytes]], faults: Faults) -> list[str]:
+    """What the first record says. Raises InvalidRows: without the names, no row can be read."""
+    first = await anext(records, None)
+    if first is None:
+        faults.refuse(1, "The first line must name the columns.")
+    line, record = first
+    try:
+        names = _cells(record.removeprefix(_BYTE_ORDER_MARK))
+    except _Unreadable as error:
+        faults.refuse(line, str(error))
+    if len(names) > MAXIMUM_COLUMNS:
+        faults.refuse(line, f"There are more than {MAXIMUM_COLUMNS} columns.")
+    if any(len(name) > MAXIMUM_NAME_LENGTH for name in names):
+        faults.refuse(line, f"A column's name is longer than {MAXIMUM_NAME_LENGTH} characters.")
+    if len(set(names)) < len(names):
+        faults.refuse(line, "A column's name appears twice.")
+    return names
+
+
+class _Unreadable(Exception):
+    """A record is no row; the text says why."""
+
+
+def _cells(record: bytes) -> list[str]:
+    try:
+        rows = list(csv.reader(io.StringIO(record.decode(), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _Unreadable(f"The line is not CSV in UTF-8: {error}.") from error
+    if len(rows) != 1:  # The row that a lone carriage return, or the quotation mark of 5" disk, hides must not be lost.
+        raise _Unreadable("The line is not one row: quote what has line breaks, and double quotation marks in it.")
+    return rows[0]
+
+
+def _named(record: bytes, names: list[str]) -> dict[str, str]:
+    cells = _cells(record)
+    if len(cells) != len(names):
+        raise _Unreadable(f"There are {len(cells)} cells under {len(names)} names.")
+    return {name: _unescaped(cell) for name, cell in zip(names, cells, strict=True)}
 
 
 def _unescaped(cell: str) -> str:

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -14,7 +15,7 @@ from asgi_lifespan import LifespanManager
 from pydantic import SecretStr
 
 from asgi import app
-from fastapi_app.core import redis, resources
+from fastapi_app.core import rate_limits, redis, resources
 from fastapi_app.core.rate_limits import Limit, MemoryCounter, SharedCounter, limits_of, network, rate_limited
 from fastapi_app.core.redis import SharedRedis, open_redis
 from project.accounts.models import User
@@ -89,6 +90,35 @@ async def test_address__asks_with_bad_tokens_or_none__is_refused_before_anything
         assert "address" in assert_problem(refused, 429)["detail"]
         assert refused.headers["retry-after"]
     assert (await limited.get("/healthz")).status_code == 200, "only the API is limited"
+
+
+@pytest.mark.asyncio
+async def test_caller__request_was_held_over_the_end_of_its_window__counts_in_the_next(
+    limited: httpx2.AsyncClient, alice: User, issue_token: IssueToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = AGE_S - 1
+    monkeypatch.setattr(rate_limits, "time", SimpleNamespace(time=lambda: now))
+    headers = bearer(issue_token(alice, "users:write"))
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        begun.set()
+        await go_on.wait()
+        yield b'{"email": "slow@example.com"}'
+
+    held = asyncio.create_task(
+        limited.post("/api/v1/users", content=slow(), headers=headers | {"content-type": "application/json"})
+    )
+    await begun.wait()
+    now = AGE_S + 10
+    answers = [await limited.get("/api/v1/users/me", headers=headers) for _ in range(2)]
+    go_on.set()
+    answers += [await held, await limited.get("/api/v1/users/me", headers=headers)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 201, 429]
+    assert [left(answer)["principal"] for answer in answers] == [2, 1, 0, 0]
+    assert answers[2].headers["ratelimit"] == f'"address";r=4;t=1, "principal";r=0;t={AGE_S - 10}'
+    assert answers[3].headers["retry-after"] == str(AGE_S - 10)
 
 
 @pytest.mark.asyncio

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from fastapi_app.core.rows import MAXIMUM_ERRORS, MAXIMUM_LINE_BYTES
+from fastapi_app.core.rows import MAXIMUM_COLUMNS, MAXIMUM_ERRORS, MAXIMUM_LINE_BYTES
 from project.accounts.models import User
 from project.config import config
 from tests.asgi.server import Server, serving
@@ -116,6 +116,7 @@ async def test_import__of_wrong_csv__names_each_line(writer: httpx2.AsyncClient)
         (b"", CSV, [1]),
         (b"email,email\na@example.com,a@example.com\n", CSV, [1]),
         (b"email,role\na@example.com,x\n", CSV, [2]),
+        (",".join(f"c{number}" for number in range(MAXIMUM_COLUMNS + 1)).encode() + b"\nx\n", CSV, [1]),
         (b'email\na@example.com\n"never closed\n', CSV, [3]),
         (b'{"email": "' + b"x" * MAXIMUM_LINE_BYTES + b'"}', JSONL, [1]),
         (b"nonsense\n" * (MAXIMUM_ERRORS + 1), JSONL, list(range(1, MAXIMUM_ERRORS + 1))),
@@ -127,6 +128,21 @@ async def test_import__of_what_is_no_such_file__says_where(
     problem = assert_problem(await writer.post("/api/v1/users/import", content=body, headers=headers), 422)
 
     assert [error["line"] for error in problem["errors"]] == lines
+
+
+@pytest.mark.asyncio
+async def test_import__of_more_wrong_rows_than_are_told__tells_of_the_first_by_line(
+    writer: httpx2.AsyncClient,
+) -> None:
+    rows = [b"email", b"one@example.com", b"one@example.com", b"alice@example.com", *[b"nobody"] * 2 * MAXIMUM_ERRORS]
+
+    problem = assert_problem(
+        await writer.post("/api/v1/users/import", content=b"\n".join(rows + rows[1:]), headers=CSV), 422
+    )
+
+    assert [error["line"] for error in problem["errors"]] == list(range(3, MAXIMUM_ERRORS + 3))
+    details = [error["detail"] for error in problem["errors"][:2]]
+    assert details == ["Line 2 has the same e-mail address.", "A user with this e-mail address exists already."]
 
 
 @pytest.mark.asyncio
