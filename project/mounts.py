@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from fastapi import APIRouter
@@ -47,10 +48,17 @@ class MountBeforeRouter:
         self.app = app
         self.path = path
         self._below = f"{path}/"
-        self._mounted = mount(path, mounted, middleware=middleware).app
+        own = mount(path, mounted, middleware=middleware)
+        self._mounted = own.app
+        # By which url_for finds names, for whoever asks: those of what is mounted here, then the root's router's.
+        roots = [Mount("", router) for _place, router in islice(_routers("", app), 1)]
+        self._router = Router([own, *roots])
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "lifespan" or not route_path(scope).startswith(self._below):
+        if scope["type"] == "lifespan":
+            return self.app(scope, receive, send)
+        scope["router"] = self._router
+        if not route_path(scope).startswith(self._below):
             return self.app(scope, receive, send)
         # Where the site begins, which a mount of Starlette's says, too, and where the mounted app does.
         scope["app_root_path"] = root_path = scope.get("root_path", "")

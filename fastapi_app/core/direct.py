@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import iscoroutinefunction, unwrap
+from inspect import isclass, iscoroutinefunction, unwrap
 from typing import Any
 
 from fastapi.datastructures import DefaultPlaceholder
@@ -18,6 +18,7 @@ from fastapi.dependencies.utils import get_validation_alias, request_params_to_a
 from fastapi.exceptions import HTTPException, RequestValidationError, ResponseValidationError
 from fastapi.params import Body
 from fastapi.routing import APIRoute
+from fastapi.utils import get_path_param_names, is_body_allowed_for_status_code
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -130,6 +131,9 @@ class DirectRoute(APIRoute):
         headers = [(b"content-length", b"%d" % len(answer)), (b"content-type", b"application/json")]
         if injected is not None:
             status = injected.status_code or status
+            if not is_body_allowed_for_status_code(status):
+                # Nor is a length: a client reads no body, and would take one for the beginning of the next response.
+                answer, headers = b"", headers[1:]
             headers += injected.raw_headers
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
@@ -174,14 +178,16 @@ async def _read_json(request: Request) -> Any:
     except json.JSONDecodeError as error:
         fault = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error", "input": {}}
         raise RequestValidationError([{**fault, "ctx": {"error": error.msg}}], body=error.doc) from error
-    except (ClientDisconnect, UnicodeDecodeError, RecursionError) as error:
+    except (ClientDisconnect, ValueError, RecursionError) as error:
+        # A ValueError is said of text in another encoding, and of a number with more digits than Python reads.
         raise HTTPException(400, "There was an error parsing the body") from error
 
 
 def _empty_response() -> Response:
     """What a parameter of type ``Response`` is given: its headers join the answer's, its status replaces it."""
     response = Response.__new__(Response)  # Its constructor makes headers, which would only be taken out again.
-    response.raw_headers, response.status_code, response.body, response.background = [], 0, b"", None
+    response.raw_headers, response.body, response.background = [], b"", None
+    response.status_code = None  # type: ignore[assignment]  # As FastAPI says that nobody has set it.
     return response
 
 
@@ -193,12 +199,21 @@ def _is_plain(dependant: Dependant) -> bool:
         and not (dependant.own_oauth_scopes or dependant.parent_oauth_scopes or dependant.security_scopes_param_name)
         and not (dependant.background_tasks_param_name or dependant.http_connection_param_name)
         and not dependant.websocket_param_name
+        and _has_its_parameters_in_path(dependant)
         and all(map(_is_plain, dependant.dependencies))
     )
 
 
+def _has_its_parameters_in_path(dependant: Dependant) -> bool:
+    # Of the others a mount around the API may have some, and FastAPI says of the rest that they are missing.
+    names = get_path_param_names(dependant.path or "")
+    return all(get_validation_alias(field) in names for field in dependant.path_params)
+
+
 def _is_coroutine(function: Any) -> bool:
     function = unwrap(function)
+    if isclass(function):
+        return False  # Calling it makes an instance, whether or not calling that gives a coroutine.
     return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 

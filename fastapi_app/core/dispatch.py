@@ -7,10 +7,12 @@ around every request: for a direct route as much work as the route itself (docs/
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import cached_property
+from http import HTTPStatus
 from inspect import markcoroutinefunction
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Route
@@ -24,7 +26,8 @@ class DirectApi(FastAPI):
     """A FastAPI app that serves requests for its direct routes at once, and all others as FastAPI does.
 
     What differs from FastAPI: middleware that is added stands outside the handler of unexpected errors, so that it sees
-    the 500s, too; and routes that are added after the first request are found by FastAPI's router only.
+    the 500s, too; routes that are added after the first request are found by FastAPI's router only; a path that ends in
+    a newline is not found.
     """
 
     @markcoroutinefunction  # By which servers tell ASGI 3 from ASGI 2.
@@ -53,7 +56,14 @@ class DirectApi(FastAPI):
         return app
 
     def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        route = self._index.find(scope) if scope["type"] == "http" else None
+        if scope["type"] != "http":
+            return super().__call__(scope, receive, send)
+        if scope["path"].endswith("\n"):
+            # Starlette's expressions end in $, which matches before a last newline, too: /users%0A would be /users, and
+            # a Location made of it an invalid header. Here one comparison does for routes and mounts of every kind.
+            scope["error"] = HTTPException(HTTPStatus.NOT_FOUND)
+            return self._handle_error(scope, receive, send)
+        route = self._index.find(scope)
         if isinstance(route, DirectRoute) and route.takes(scope):
             return self._serve_directly(route, scope, receive, send)
         return super().__call__(scope, receive, send)

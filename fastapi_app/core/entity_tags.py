@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +23,8 @@ ETAG_HEADER: dict[str, Any] = {
     }
 }
 """How ``responses`` declare it."""
+_is_version = re.compile(r"[0-9]{1,19}").fullmatch
+"""Whether a text may be a version: a bigint, which has no more digits."""
 
 
 def parse(name: str, value: str) -> Sequence[str]:
@@ -95,7 +98,7 @@ class EntityTags:
         if ANY in tags:
             return None
         numbers = [tag[1 : -len(self._end)] for tag in tags if tag[0] == '"' and tag.endswith(self._end)]
-        return frozenset(int(number) for number in numbers if number.isdecimal() and number.isascii())
+        return frozenset(int(number) for number in numbers if _is_version(number))
 
 
 class IfMatch:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import asyncpg
 from asgi_correlation_id import correlation_id
 from fastapi.exceptions import RequestValidationError
+from fastapi.utils import is_body_allowed_for_status_code
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -17,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from fastapi_app.core import problem_types
 from fastapi_app.core.problem_types import GENERIC, ProblemType
-from fastapi_app.core.problems import Responses, documented, problem_of, problem_response
+from fastapi_app.core.problems import Responses, documented, problem_response, status_response
 from project.asgi_scope import is_below
 
 logger = logging.getLogger(__name__)
@@ -186,8 +187,9 @@ async def _app_error(_request: Request, error: AppError) -> Response:
 
 
 async def _http_exception(_request: Request, error: HTTPException) -> Response:
-    detail = None if error.detail == HTTPStatus(error.status_code).phrase else error.detail
-    return problem_response(problem_of(error.status_code), detail, headers=error.headers)
+    if not is_body_allowed_for_status_code(error.status_code):
+        return Response(status_code=error.status_code, headers=error.headers)
+    return status_response(error.status_code, error.detail, headers=error.headers)
 
 
 async def _validation_error(_request: Request, error: RequestValidationError) -> Response:

@@ -7,7 +7,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -175,7 +175,8 @@ LINK_HEADER: dict[str, Any] = {
 
 def page_links(request: Request, page: PageOf) -> str:
     """The ``Link`` header (RFC 8288) of a page: its list's first page, and the next if there is one."""
-    path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
+    # The path is decoded: below /teams/{name}, what a name has in it may not stand in a header.
+    path, query = quote(request.scope["path"]), request.scope["query_string"].decode("latin-1")
     if not _is_encoded(query):
         query = urlencode(parse_qsl(query))
     asked = [parameter for parameter in query.split("&") if parameter and not parameter.startswith("cursor=")]

@@ -104,37 +104,43 @@ def example(problem: ProblemType) -> dict[str, Any]:
     return members
 
 
-def problem_of(status: int) -> ProblemType:
-    """What an error is of which only the status is known; ``about:blank`` where that says it all (RFC 9457, 4.2.1)."""
-    status = HTTPStatus(status)
-    return GENERIC.get(status) or ProblemType("", status, status.phrase, "", "")
-
-
 def problem_response(
     problem: ProblemType,
     detail: str | None = None,
     *,
     headers: Mapping[str, str] | None = None,
     errors: Sequence[Mapping[str, Any]] | None = None,
+    status: int | None = None,
 ) -> Response:
-    """A response with a problem as its body; members that say nothing are left out."""
+    """A response with a problem as its body; members that say nothing are left out. ``status`` replaces the type's."""
+    status = status or problem.status
     members = {
         "type": problem.uri if problem.name else "about:blank",
         "title": problem.title,
-        "status": problem.status,
+        "status": status,
         "detail": detail,
         "request_id": correlation_id.get(),
         "errors": errors,
     }
     # ASCII, because a client may have sent half a surrogate pair in the very name that the problem repeats.
     body = json.dumps({name: value for name, value in members.items() if value is not None})
-    return Response(body, problem.status, headers, MEDIA_TYPE)
+    return Response(body, status, headers, MEDIA_TYPE)
+
+
+def status_response(status: int, detail: str | None, *, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem of which only the status is known; ``about:blank`` where that says it all (RFC 9457, 4.2.1)."""
+    # One that is not registered counts as the first of its class (RFC 9110, section 15), and is sent as it is.
+    known = HTTPStatus(status if status in HTTPStatus else status // 100 * 100)
+    blank = ProblemType("", known, known.phrase, "", "")
+    problem = GENERIC.get(known, blank) if known == status else blank
+    return problem_response(problem, None if detail == known.phrase else detail, headers=headers, status=status)
 
 
 class ProblemResponses:
     """Root middleware, where ``prefix`` begins the path: plain-text errors become problems, and ``headers`` are added.
 
     It stands outside what else refuses requests (hosts, bodies, deadlines), so that their answers are like the API's.
+    An error that is compressed stays as it is.
     """
 
     def __init__(self, app: ASGIApp, prefix: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -176,18 +182,16 @@ class _Restatement:
 
 
 def _is_plain_error(message: Message) -> bool:
-    return bool(
-        message["status"] >= 400  # noqa: PLR2004  An enum's member would cost more than the rest.
-        and Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
-    )
+    if message["status"] < 400:  # noqa: PLR2004  An enum's member would cost more than the rest.
+        return False
+    headers = Headers(raw=message["headers"])
+    return headers.get("content-type", "").startswith("text/plain") and "content-encoding" not in headers
 
 
 def _restate(start: Message, text: bytes) -> Response:
-    kept = {
-        name: value
-        for name, value in Headers(raw=start["headers"]).items()
-        if name not in {"content-type", "content-length"}
-    }
-    detail = text.decode(errors="replace")
-    problem = problem_of(start["status"])
-    return problem_response(problem, None if detail == problem.status.phrase else detail, headers=kept)
+    response = status_response(start["status"], text.decode(errors="replace"))
+    # As they came, because a name may be there twice.
+    response.raw_headers += [
+        (name, value) for name, value in start["headers"] if name not in {b"content-type", b"content-length"}
+    ]
+    return response

@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
@@ -52,7 +53,7 @@ _written = RowWriter(UserOut)
 async def create_user(new: UserCreate, users: Users, request: Request, response: Response) -> Row:
     """Create a user."""
     user = await users.create(new)
-    response.headers["Location"] = f"{request.scope['path']}/{user['id']}"
+    response.headers["Location"] = f"{quote(request.scope['path'])}/{user['id']}"
     return tags.mark(user, response)
 
 

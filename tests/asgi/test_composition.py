@@ -13,14 +13,16 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount, Router
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, NoMatchFound, Route, Router
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi import app
+from fastapi_app.app import create_api
+from fastapi_app.core.direct import DirectRoute
 from project.middleware import BodyLimit
-from project.mounts import MountedLifespanError, mount
+from project.mounts import MountBeforeRouter, MountedLifespanError, mount
 
 pytestmark = pytest.mark.asyncio
 
@@ -106,6 +108,46 @@ async def test_mounted_lifespan__if_it_were_not_refused__would_never_run() -> No
         pass
 
     assert ran == [], "the day this fails, project/mounts.py can go"
+
+
+@pytest.mark.parametrize("root_path", ["", "/behind/a/proxy"])
+@pytest.mark.parametrize(
+    ("name", "parameters", "address"),
+    [
+        ("get_user", {"user_id": 5}, "/api/v1/users/5"),
+        ("where", {}, "/api/where"),
+        ("deeper", {"number": 7}, "/api/deeper/7"),
+        ("below:named", {}, "/api/below/named"),
+        ("healthz", {}, "/healthz"),
+        ("nobody", {}, "none"),
+    ],
+)
+async def test_url_for__from_either_half__is_as_a_mount_of_starlettes_has_it(
+    name: str, parameters: dict[str, int], address: str, root_path: str
+) -> None:
+    async def where(request: Request) -> dict[str, str]:
+        try:
+            return {"url": str(request.url_for(name, **parameters))}
+        except NoMatchFound:
+            return {"url": f"http://testserver{root_path}none"}
+
+    async def answer(request: Request) -> Response:
+        return JSONResponse(await where(request))
+
+    api = create_api()
+    api.add_api_route("/where", where)
+    api.router.add_api_route("/direct", where, route_class_override=DirectRoute)
+    api.mount("/deeper", Starlette(routes=[Route("/{number}", answer, name="deeper")]))
+    api.mount("/below", Starlette(routes=[Route("/named", answer, name="named")]), name="below")
+    healthz = Route("/healthz", answer, name="healthz")
+    here = Starlette(routes=[healthz], middleware=[Middleware(MountBeforeRouter, "/api", api)])
+    starlettes = Starlette(routes=[mount("/api", api), healthz])
+
+    for root in (here, starlettes):
+        transport = httpx2.ASGITransport(root, root_path=root_path)
+        async with httpx2.AsyncClient(transport=transport, base_url=f"http://testserver{root_path}") as client:
+            for path in ("/api/where", "/api/direct", "/api/deeper/1", "/api/below/named", "/healthz"):
+                assert (await client.get(path)).json() == {"url": f"http://testserver{root_path}{address}"}, path
 
 
 @pytest.mark.parametrize("path", ["/api/v1/users", "/admin/", "/healthz"])

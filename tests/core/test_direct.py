@@ -57,6 +57,20 @@ async def accepted(response: Response) -> None:
     response.status_code = 202
 
 
+class After:
+    """A class as a dependency: FastAPI makes an instance, and leaves calling it to the endpoint."""
+
+    def __init__(self, after: int = 0) -> None:
+        self.after = after
+
+    async def __call__(self) -> int:
+        return -1
+
+
+async def tenant(tenant: Annotated[str, Path()]) -> str:
+    return tenant
+
+
 async def opened() -> AsyncIterator[str]:
     called.append("opened")
     yield "open"
@@ -98,6 +112,23 @@ async def get_response(_: Annotated[None, Depends(counted)]) -> Item:
 @router.get("/accepted")
 async def get_accepted(_: Annotated[None, Depends(accepted)]) -> Item:
     return Item(id=3)
+
+
+@router.get("/status/{status}")
+async def get_status(status: int, response: Response) -> Item:
+    before, response.status_code = response.status_code, status
+    response.headers["ETag"] = '"1"'
+    return Item(id=1, name=f"before: {before}")
+
+
+@router.get("/class")
+async def get_class(found: Annotated[After, Depends()]) -> Item:
+    return Item(id=found.after)
+
+
+@router.get("/not-in-path")
+async def get_not_in_path(tenant: Annotated[str, Depends(tenant)]) -> Item:
+    return Item(id=1, name=tenant)
 
 
 @router.get("/opened")
@@ -157,7 +188,8 @@ async def post_of_dependency(item: Annotated[Item, Depends(body_of_dependency)])
 
 DIRECT = {
     ("GET", "/items/{item_id}"), ("GET", "/items"), ("GET", "/dict/{name}"), ("GET", "/response"), ("GET", "/accepted"),
-    ("POST", "/items"), ("PATCH", "/items/{item_id}"), ("PUT", "/items"), ("POST", "/optional"),
+    ("GET", "/status/{status}"), ("POST", "/items"), ("PATCH", "/items/{item_id}"), ("PUT", "/items"),
+    ("POST", "/optional"),
 }  # fmt: skip
 
 
@@ -200,6 +232,11 @@ JSON = {"content-type": "application/json"}
         ("GET", "/dict/broken", {}),
         ("GET", "/response", {}),
         ("GET", "/accepted", {}),
+        ("GET", "/status/203", {}),
+        ("GET", "/status/204", {}),
+        ("GET", "/status/304", {}),
+        ("GET", "/class?after=3", {}),
+        ("GET", "/not-in-path", {}),
         ("GET", "/opened", {}),
         ("GET", "/slow", {}),
         ("GET", "/thread", {}),
@@ -214,6 +251,7 @@ JSON = {"content-type": "application/json"}
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b'{"id": 1'}),
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b'{"id": "\xff"}'}),
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b"[" * 100_000}),
+        ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b'{"id": %s}' % (b"9" * 5000)}),
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b'\xef\xbb\xbf{"id": 1}'}),
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": '{"id": 1}'.encode("utf-16")}),
         (

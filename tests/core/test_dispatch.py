@@ -128,6 +128,8 @@ def api() -> FastAPI:
 
     app.router.add_api_route("/direct/{kind}", get_direct, route_class_override=DirectRoute)
 
+    app.mount("/mounted", AnyMethod())
+
     @app.websocket("/socket")
     async def socket(websocket: WebSocket) -> None:
         await websocket.accept()
@@ -145,6 +147,10 @@ def api() -> FastAPI:
         ("/direct/bug", 500, {"unexpected": "a bug", "path": "/direct/bug"}),
         ("/ordinary", 200, {"ordinary": 1}),
         ("/nowhere", 404, {"detail": "Not Found"}),
+        ("/direct/one%0A", 404, {"detail": "Not Found"}),
+        ("/ordinary%0A", 404, {"detail": "Not Found"}),
+        ("/mounted/%0A", 404, {"detail": "Not Found"}),
+        ("/direct/o%0Ane", 200, {"kind": "o\nne", "app": "Marked", "url": "http://test/ordinary"}),
     ],
 )
 def test_app__added_middleware__sees_every_response(path: str, status: int, body: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
+from fastapi import HTTPException
+from fastapi.routing import APIRoute
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.applications import Starlette
@@ -14,8 +16,12 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from fastapi_app.core.errors import is_unavailable, json_pointer
+from fastapi_app.core.direct import DirectRoute
+from fastapi_app.core.dispatch import DirectApi
+from fastapi_app.core.edge import COMPRESS_FROM_BYTES, Compression
+from fastapi_app.core.errors import HANDLERS, is_unavailable, json_pointer
 from fastapi_app.core.problems import ProblemResponses
 from project.deadline import Deadline
 
@@ -73,6 +79,21 @@ async def phrase(_request: Request) -> Response:
     return PlainTextResponse("Not Found", 404)
 
 
+async def unregistered(_request: Request) -> Response:
+    return PlainTextResponse("The client has gone.", 499)
+
+
+async def with_cookies(_request: Request) -> Response:
+    response = PlainTextResponse("No.", 401)
+    response.set_cookie("a", "1")
+    response.set_cookie("b", "2")
+    return response
+
+
+async def long(_request: Request) -> Response:
+    return PlainTextResponse("x" * COMPRESS_FROM_BYTES, 400)
+
+
 async def of_its_own(_request: Request) -> Response:
     return JSONResponse({"mine": True}, 409)
 
@@ -107,18 +128,21 @@ async def times_out_by_itself(_request: Request) -> Response:
     raise TimeoutError("its own")
 
 
-ENDPOINTS = (plain, phrase, of_its_own, fine, stream, stalled, slow_stream, times_out_by_itself)
+ENDPOINTS = (
+    plain, phrase, unregistered, with_cookies, long, of_its_own, fine, stream, stalled, slow_stream,
+    times_out_by_itself,
+)  # fmt: skip
 APP = Starlette(
-    middleware=[Middleware(ProblemResponses, prefix="/api"), Middleware(Deadline, 0.2)],
+    middleware=[Middleware(ProblemResponses, prefix="/api"), Middleware(Deadline, 0.2), Middleware(Compression)],
     routes=[
         Route(f"{prefix}/{endpoint.__name__}", endpoint) for endpoint in ENDPOINTS for prefix in ("/api", "/other")
     ],
 )
 
 
-async def get(path: str) -> httpx2.Response:
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(APP), base_url="http://testserver") as client:
-        return await client.get(path)
+async def get(path: str, app: ASGIApp = APP, accept_encoding: str = "identity") -> httpx2.Response:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://testserver") as client:
+        return await client.get(path, headers={"accept-encoding": accept_encoding})
 
 
 @pytest.mark.asyncio
@@ -127,6 +151,9 @@ async def get(path: str) -> httpx2.Response:
     [
         ("plain", 418, "No, because."),
         ("phrase", 404, None),
+        ("unregistered", 499, "The client has gone."),
+        ("with_cookies", 401, "No."),
+        ("long", 400, "x" * COMPRESS_FROM_BYTES),
         ("stream", 500, "No, for two reasons."),
         ("stalled", 504, "No answer within 0.2 s."),
     ],
@@ -139,7 +166,44 @@ async def test_plain_error__below_the_prefix__becomes_a_problem(path: str, statu
     assert answer.headers["content-type"] == "application/problem+json"
     assert problem.get("detail") == detail
     assert answer.headers.get("x-kept") == ("yes" if path == "plain" else None)
+    assert len(answer.headers.get_list("set-cookie")) == (2 if path == "with_cookies" else 0)
     assert int(answer.headers["content-length"]) == len(answer.content)
+
+
+@pytest.mark.asyncio
+async def test_plain_error__compressed__can_be_read() -> None:
+    answer = await get("/api/long", accept_encoding="gzip")
+
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.text == "x" * COMPRESS_FROM_BYTES
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("route_class", [APIRoute, DirectRoute])
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        (204, None),
+        (205, None),
+        (304, None),
+        (418, {"type": "about:blank", "title": "I'm a Teapot", "status": 418, "detail": "because"}),
+        (499, {"type": "about:blank", "title": "Bad Request", "status": 499, "detail": "because"}),
+        (599, {"type": "about:blank", "title": "Internal Server Error", "status": 599, "detail": "because"}),
+    ],
+)
+async def test_http_exception__any_status__is_sent_with_the_body_that_it_may_have(
+    status: int, problem: dict[str, Any] | None, route_class: type[APIRoute]
+) -> None:
+    async def refuse() -> dict[str, str]:
+        raise HTTPException(status, "because", {"ETag": '"1"'})
+
+    api = DirectApi(exception_handlers=HANDLERS)
+    api.router.add_api_route("/refuse", refuse, route_class_override=route_class)
+    answer = await get("/refuse", api)
+
+    assert (answer.status_code, answer.headers["etag"]) == (status, '"1"')
+    assert (answer.json() if problem else answer.content) == (problem or b"")
+    assert ("content-type" in answer.headers) is (problem is not None)
 
 
 @pytest.mark.asyncio

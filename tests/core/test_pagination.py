@@ -6,6 +6,12 @@ from starlette.requests import Request
 from fastapi_app.core.pagination import PageOf, page_links
 
 
+def test_links__a_path_with_more_than_letters__may_stand_in_a_header() -> None:
+    request = Request({"type": "http", "path": "/teams/č >\r\nX: y/users", "query_string": b""})
+
+    assert page_links(request, PageOf([], None)) == '</teams/%C4%8D%20%3E%0D%0AX%3A%20y/users>; rel="first"'
+
+
 @pytest.mark.parametrize(
     ("query", "first"),
     [

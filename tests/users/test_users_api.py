@@ -31,6 +31,16 @@ async def test_create_user__new_address__is_there_with_its_location(writer: http
     assert user["created_at"].endswith("Z")
 
 
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "once"}])
+async def test_create_user__a_newline_after_the_path__is_not_found(
+    headers: dict[str, str], writer: httpx2.AsyncClient
+) -> None:
+    answer = await writer.post("/api/v1/users%0A", json={"email": "new@example.com"}, headers=headers)
+
+    assert_problem(answer, 404)
+    assert not await User.objects.filter(email="new@example.com").aexists()
+
+
 async def test_create_user__has_no_password__so_cannot_log_in(writer: httpx2.AsyncClient) -> None:
     created = (await writer.post("/api/v1/users", json={"email": "new@example.com"})).json()
 

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
+from starlette.routing import Mount
 
 from fastapi_app.app import create_api
 from fastapi_app.core.credentials import Principal
@@ -91,6 +92,15 @@ async def test_routes__a_life__needs_no_database(client: httpx2.AsyncClient) -> 
     assert (await client.delete("/v1/users/1")).status_code == 204
     assert (await client.get("/v1/users/1")).json()["is_active"] is False
     assert (await client.get("/v1/users/2")).status_code == 404
+
+
+async def test_routes__below_a_path_with_more_than_letters__lead_to_what_was_created(api: FastAPI) -> None:
+    transport = httpx2.ASGITransport(Mount("/{team}", api))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        created = await client.post("/č%0Ad/v1/users", json={"email": "new@example.com"})
+
+        assert created.headers["location"] == "/%C4%8D%0Ad/v1/users/1"
+        assert (await client.get(created.headers["location"])).json() == created.json()
 
 
 async def test_routes__more_than_a_page__lead_on(client: httpx2.AsyncClient, users: UsersInMemory) -> None:
