@@ -13,17 +13,25 @@ For graphs of objects there is SQLAlchemy's own ``AsyncSession``, one for a requ
 
 import asyncio
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Annotated, Any
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from typing import Annotated, Any, Self
 
 import asyncpg
 from fastapi import Depends
 from sqlalchemy import CheckConstraint, Index, NullPool, UniqueConstraint, event, literal, make_url, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    AsyncTransaction,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.pool import PoolResetState
 from starlette.requests import Request
 
@@ -32,6 +40,8 @@ from fastapi_app.core.requests import resources_of
 from fastapi_app.core.statements import Row, Statement
 from project.config import Config, StartupError
 
+logger = logging.getLogger(__name__)
+
 type Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 INTEGRITY_ERRORS = (IntegrityError, asyncpg.IntegrityConstraintViolationError)
@@ -39,6 +49,9 @@ INTEGRITY_ERRORS = (IntegrityError, asyncpg.IntegrityConstraintViolationError)
 
 LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError)
 """What asyncpg raises on a connection that has ended; the third while it is still hearing of that."""
+
+NOT_ANSWERED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises when the server refuses, has gone, or (TimeoutError, an OSError) takes too long."""
 
 PING = Statement(select(literal(1).label("one")))
 
@@ -65,7 +78,7 @@ class Executor(ABC):
         """A transaction, rolled back at the end unless it was committed.
 
         Inside it run nothing on the database itself: that would take a second connection while holding the first.
-        In a transaction this is that transaction, whose own commit decides, so let an exception leave it to undo it.
+        In a transaction this is a savepoint: undone alone, but true only once that transaction is committed too.
         """
 
 
@@ -74,24 +87,33 @@ class Transaction(Executor):
 
     @abstractmethod
     async def commit(self) -> None:
-        """Make it true. Raises what ``fetch_all`` raises; deferred constraints are checked now."""
+        """Make it true. Raises what ``fetch_all`` raises.
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator["Transaction"]:
-        yield _Joined(self)
+        Deferred constraints are checked now; within another transaction, by that one's commit.
+        """
 
 
-class _Joined(Transaction):
-    """A transaction within another, which commits for both."""
+class Joined(Executor):
+    """A transaction in place of the database: what is run on it comes out as it would there.
+
+    A refused row undoes its own statement and no more, and a block without a commit is undone, but all of it becomes
+    true with the transaction only. A write costs two round trips more than there; a read none, so one that fails ends
+    the transaction on PostgreSQL.
+    """
 
     def __init__(self, outer: Transaction) -> None:
         self._outer = outer
 
     async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
-        return await self._outer.fetch_all(statement, **values)
+        if statement.is_read:
+            return await self._outer.fetch_all(statement, **values)
+        async with self._outer.transaction() as alone:
+            rows = await alone.fetch_all(statement, **values)
+            await alone.commit()
+        return rows
 
-    async def commit(self) -> None:
-        """Nothing yet."""
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        return self._outer.transaction()
 
 
 class Database(Executor):
@@ -109,26 +131,63 @@ class Database(Executor):
 # PostgreSQL: asyncpg's pool
 
 
-class _PostgreSQLTransaction(Transaction):
-    def __init__(self, connection: Connection) -> None:
+class _BoundedTransaction:
+    """asyncpg's transaction, or within one a savepoint, but its rollback ends even if the server never answers."""
+
+    def __init__(self, connection: Connection, wait_s: float, **options: Any) -> None:
         self._connection = connection
-        self._transaction = connection.transaction()
+        self._wait_s = wait_s
+        self._transaction = connection.transaction(**options)
+        self.start, self.commit = self._transaction.start, self._transaction.commit
+
+    async def rollback(self) -> None:
+        """Undo it; if that fails, or takes longer than ``wait_s``, close the connection, which undoes it too."""
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._transaction.rollback()
+        except NOT_ANSWERED as error:
+            logger.warning("closed a connection to the database that did not roll back: %r", error)
+            _terminate(self._connection)
+
+
+class _PostgreSQLTransaction(Transaction):
+    def __init__(self, connection: Connection, wait_s: float) -> None:
+        self._connection = connection
+        self._wait_s = wait_s
+        self._transaction = _BoundedTransaction(connection, wait_s)
         self._is_open = False
 
-    async def begin(self) -> None:
+    async def __aenter__(self) -> Self:
         await self._transaction.start()
         self._is_open = True
+        return self
+
+    async def __aexit__(self, *_raised: object) -> None:
+        if self._is_open:
+            await self._transaction.rollback()
 
     async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
         return statement.rows(await self._connection.fetch(statement.sql, *statement.arguments(values)))
+
+    def transaction(self) -> "_PostgreSQLTransaction":
+        return _PostgreSQLTransaction(self._connection, self._wait_s)
 
     async def commit(self) -> None:
         self._is_open = False
         await self._transaction.commit()
 
-    async def rollback_unless_committed(self) -> None:
-        if self._is_open:
-            await self._transaction.rollback()
+
+def _has_ended(connection: Connection) -> bool:
+    """Whether it is closed. Once it has ended by itself, asyncpg takes it back, and raises for who holds it still."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
+def _terminate(connection: Connection) -> None:
+    with suppress(asyncpg.InterfaceError):  # It has ended by itself, as above.
+        connection.terminate()
 
 
 class _Connections:
@@ -164,16 +223,18 @@ class _Connections:
             raise
 
     async def release(self, connection: Connection, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """Give a connection back; after ``timeout`` seconds it is closed instead."""
+        """Give a connection back; if that fails, or takes longer than ``timeout`` seconds, it is closed instead."""
         try:
             await self._pool.release(connection, timeout=timeout)
+        except NOT_ANSWERED as error:  # Not the caller's, who has an outcome of their own to tell.
+            logger.warning("closed a connection to the database that could not be given back: %r", error)
         finally:
             self.count_back()
 
     async def pass_on(self, connection: Connection) -> None:
         """Give a connection, none the worse for a statement that ended well, to the first in the line, or back."""
         self._handed_over += 1
-        if self._handed_over % self.HANDED_OVER and not connection.is_closed():
+        if self._line and self._handed_over % self.HANDED_OVER and not _has_ended(connection):
             waiter = self._first_in_line()
             if waiter is not None:
                 waiter.set_result(connection)
@@ -251,12 +312,8 @@ class _PostgreSQL(Database):
     async def transaction(self) -> AsyncIterator[Transaction]:
         connection = await self._connections.acquire()
         try:
-            transaction = _PostgreSQLTransaction(connection)
-            await transaction.begin()
-            try:
+            async with _PostgreSQLTransaction(connection, self._connections.wait_s) as transaction:
                 yield transaction
-            finally:
-                await transaction.rollback_unless_committed()
         finally:
             await self._connections.release(connection, timeout=self._connections.wait_s)
 
@@ -265,7 +322,7 @@ class _PostgreSQL(Database):
 
 
 class _Lent:
-    """A connection of asyncpg's pool as SQLAlchemy has it: closing it gives it back."""
+    """A connection of asyncpg's pool as SQLAlchemy has it: closing it gives it back, once, even if it has ended."""
 
     def __init__(self, connections: _Connections, connection: Connection) -> None:
         self._connections = connections
@@ -275,13 +332,19 @@ class _Lent:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
+    def transaction(self, **options: Any) -> _BoundedTransaction:
+        return _BoundedTransaction(self._connection, self._connections.wait_s, **options)
+
+    def is_closed(self) -> bool:
+        return _has_ended(self._connection)
+
     async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  asyncpg's signature.
         if self._is_lent:
             self._is_lent = False
             await self._connections.release(self._connection, timeout=timeout)
 
     def terminate(self) -> None:
-        self._connection.terminate()
+        _terminate(self._connection)
         if self._is_lent:
             self._is_lent = False
             self._connections.count_back()
@@ -326,15 +389,25 @@ async def _open_postgresql(config: Config) -> AsyncIterator[Database]:
 
 
 class _SQLiteTransaction(Transaction):
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, savepoint: AsyncTransaction | None = None) -> None:
         self._connection = connection
+        self._committed = savepoint or connection
 
     async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
         result = await self._connection.execute(statement.core, values)
         return [dict(zip(statement.columns, row, strict=True)) for row in result]
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        savepoint = await self._connection.begin_nested()
+        try:
+            yield _SQLiteTransaction(self._connection, savepoint)
+        finally:
+            if savepoint.is_active:
+                await savepoint.rollback()
+
     async def commit(self) -> None:
-        await self._connection.commit()
+        await self._committed.commit()
 
 
 class _SQLite(Database):
@@ -359,6 +432,7 @@ async def _open_sqlite(config: Config) -> AsyncIterator[Database]:
         hide_parameters=True,  # What people entered belongs into no log.
     )
     event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    event.listen(engine.sync_engine, "savepoint", _begin_before_savepoint)
     event.listen(engine.sync_engine, "reset", _roll_back_failed_commit)
     try:
         yield _SQLite(engine)
@@ -371,6 +445,13 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
+
+
+def _begin_before_savepoint(connection: Any, _name: str | None) -> None:
+    # The driver begins a transaction at the first write. A savepoint that comes before it would be the transaction, and
+    # its end the COMMIT.
+    if not connection.connection.driver_connection.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _roll_back_failed_commit(connection: Any, _record: object, state: PoolResetState) -> None:

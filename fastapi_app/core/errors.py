@@ -223,7 +223,8 @@ def is_unavailable(error: Exception) -> bool:
     if isinstance(error, PoolTimeoutError | OperationalError | asyncpg.InternalClientError):
         return True  # The last is what asyncpg says of a connection that the server ended this very moment.
     if isinstance(error, asyncpg.InterfaceError):
-        return "clos" in str(error)  # The connection, or the pool, "is closed" or "is closing".
+        # The connection, or the pool, "is closed" or "is closing"; or it has ended, and "has been released back".
+        return any(word in str(error) for word in ("clos", "released"))
     sqlstate = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None) or ""
     return getattr(error, "connection_invalidated", False) or sqlstate.startswith(UNAVAILABLE_SQLSTATES)
 

@@ -22,7 +22,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from starlette.types import Scope
 
-from fastapi_app.core.database import Executor, Transaction
+from fastapi_app.core.database import Executor, Joined, Transaction
 from fastapi_app.core.errors import InFlight, InvalidParameter, KeyReused, responses
 from fastapi_app.core.problems import merged
 from fastapi_app.core.requests import resources_of
@@ -194,7 +194,7 @@ class _Attempt:
 
     @property
     def executor(self) -> Executor:
-        return self._transaction or self._database
+        return self._database if self._transaction is None else Joined(self._transaction)
 
     async def begin(self, request: Request) -> None:
         """Take the key.

@@ -1,8 +1,8 @@
 """The database as repositories see it: statements, transactions, sessions, on one pool."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from unittest.mock import AsyncMock
 
 import asyncpg
@@ -10,14 +10,22 @@ import httpx2
 import psycopg
 import pytest
 import pytest_asyncio
-from sqlalchemy import Float, bindparam, delete, func, insert, literal, select, text, update
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+from sqlalchemy import Float, bindparam, delete, func, insert, literal, make_url, select, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.types import Receive, Scope, Send
 
 from fastapi_app.core.database import (
     INTEGRITY_ERRORS,
     LOST,
     Connection,
     Database,
+    Executor,
+    Joined,
     _Connections,
+    _PostgreSQL,
     open_database,
     violates,
 )
@@ -27,6 +35,7 @@ from fastapi_app.core.statements import Statement
 from fastapi_app.core.tables import ACCOUNTS_USER_EMAIL_IS_LOWER_CASE, ACCOUNTS_USER_EMAIL_UNIQUE, User, UserGroups
 from project.accounts.models import User as DjangoUser
 from project.config import config
+from project.deadline import Deadline
 from tests.fixtures import IssueToken, bearer
 
 pytestmark = pytest.mark.asyncio
@@ -43,17 +52,23 @@ REMOVE = Statement(delete(User).where(User.email == bindparam("email")).returnin
 JOIN_NOWHERE = Statement(insert(UserGroups).values(user_id=-1, group_id=-1).returning(UserGroups.id))
 
 
-@pytest_asyncio.fixture
-async def api(database: str) -> AsyncIterator[Database]:
-    small = config.model_copy(update={"api_pool_size": 2, "database_wait_s": 0.5})
+@asynccontextmanager
+async def small_pool(address: str) -> AsyncIterator[Database]:
+    small = {"database_url": SecretStr(address), "api_pool_size": 2, "database_wait_s": 0.5}
     async with AsyncExitStack() as stack:
-        yield await stack.enter_async_context(open_database(small))
+        yield await stack.enter_async_context(open_database(config.model_copy(update=small)))
         async with asyncio.timeout(20):  # Closing waits for every connection: it must not hang for one that is lost.
             await stack.aclose()
 
 
-async def emails(api: Database) -> list[str]:
-    return [row["email"] for row in await api.fetch_all(EMAILS)]
+@pytest_asyncio.fixture
+async def api(database: str) -> AsyncIterator[Database]:
+    async with small_pool(database) as api:
+        yield api
+
+
+async def emails(executor: Executor) -> list[str]:
+    return [row["email"] for row in await executor.fetch_all(EMAILS)]
 
 
 async def test_statement__alone__is_a_transaction_of_its_own(api: Database) -> None:
@@ -130,9 +145,13 @@ async def test_transaction__not_committed_or_failed__leaves_nothing(api: Databas
     await api.fetch_all(ADD, email="d@example.com")
 
 
-async def test_transaction__cancelled__leaves_nothing_and_the_pool_whole(api: Database) -> None:
+@pytest.mark.parametrize("is_nested", [False, True])
+async def test_transaction__cancelled__leaves_nothing_and_the_pool_whole(api: Database, is_nested: bool) -> None:
     async def write(email: str) -> None:
-        async with api.transaction() as transaction:
+        async with AsyncExitStack() as stack:
+            transaction = await stack.enter_async_context(api.transaction())
+            if is_nested:
+                transaction = await stack.enter_async_context(transaction.transaction())
             await transaction.fetch_all(ADD, email=email)
             await asyncio.sleep(60)
 
@@ -146,6 +165,89 @@ async def test_transaction__cancelled__leaves_nothing_and_the_pool_whole(api: Da
     assert await emails(api) == []
     async with api.transaction(), api.sessions() as session:
         assert (await session.execute(text("select 1"))).scalar_one() == 1
+
+
+async def test_transaction__within_another__is_undone_alone_unless_it_is_committed(api: Database) -> None:
+    async with api.transaction() as outer:
+        async with outer.transaction() as committed:
+            await committed.fetch_all(ADD, email="committed@example.com")
+            await committed.commit()
+        async with outer.transaction() as left:
+            await left.fetch_all(ADD, email="left@example.com")
+        with pytest.raises(LookupError):
+            async with outer.transaction() as raised:
+                await raised.fetch_all(ADD, email="raised@example.com")
+                raise LookupError
+        with pytest.raises(INTEGRITY_ERRORS):
+            async with outer.transaction() as refused:
+                await refused.fetch_all(ADD, email="refused@example.com")
+                await refused.fetch_all(ADD, email="refused@example.com")
+        await outer.fetch_all(ADD, email="outer@example.com")
+        assert await emails(outer) == ["committed@example.com", "outer@example.com"]
+        assert await emails(api) == [], "nobody else sees it yet"
+        await outer.commit()
+
+    assert await emails(api) == ["committed@example.com", "outer@example.com"]
+
+
+async def test_transaction__within_another_that_is_not_committed__is_undone_with_it(api: Database) -> None:
+    async with api.transaction() as outer, outer.transaction() as inner, inner.transaction() as innermost:
+        await innermost.fetch_all(ADD, email="a@example.com")
+        await innermost.commit()
+        await inner.commit()
+    async with api.sessions() as session, session.begin_nested():
+        session.add(User(email="b@example.com"))
+
+    assert await emails(api) == []
+
+
+async def add_what_is_there(executor: Executor) -> list[str]:
+    await executor.fetch_all(ADD, email="a@example.com")
+    with pytest.raises(INTEGRITY_ERRORS) as refused:
+        await executor.fetch_all(ADD, email="a@example.com")
+    assert violates(refused.value, ACCOUNTS_USER_EMAIL_UNIQUE)
+    return await emails(executor)
+
+
+async def leave_a_block_without_commit(executor: Executor) -> list[str]:
+    async with executor.transaction() as transaction:
+        await transaction.fetch_all(ADD, email="a@example.com")
+        return await emails(transaction)
+
+
+async def go_on_after_a_block_that_failed(executor: Executor) -> list[str]:
+    with pytest.raises(INTEGRITY_ERRORS):
+        async with executor.transaction() as transaction:
+            await transaction.fetch_all(ADD, email="a@example.com")
+            await transaction.fetch_all(ADD, email="a@example.com")
+            await transaction.commit()
+    async with executor.transaction() as transaction:
+        await transaction.fetch_all(ADD, email="b@example.com")
+        await transaction.commit()
+    return await emails(executor)
+
+
+@pytest.mark.parametrize(
+    ("service", "told", "there_is"),
+    [
+        (add_what_is_there, ["a@example.com"], ["a@example.com"]),
+        (leave_a_block_without_commit, ["a@example.com"], []),
+        (go_on_after_a_block_that_failed, ["b@example.com"], ["b@example.com"]),
+    ],
+)
+async def test_transaction__in_place_of_the_database__does_what_a_service_would_do_there(
+    service: Callable[[Executor], Awaitable[list[str]]], told: list[str], there_is: list[str], api: Database
+) -> None:
+    assert await service(api) == told
+    assert await emails(api) == there_is
+    await DjangoUser.objects.all().adelete()
+
+    async with api.transaction() as transaction:
+        assert await service(Joined(transaction)) == told
+        assert await emails(api) == []
+        await transaction.commit()
+
+    assert await emails(api) == there_is
 
 
 async def test_session__for_a_graph_of_objects__draws_on_the_same_pool(api: Database) -> None:
@@ -181,9 +283,11 @@ SLEEP = Statement(select(func.pg_sleep(bindparam("seconds", type_=Float)).label(
 
 
 async def assert_whole(api: Database) -> None:
-    """Both connections can be had at once."""
+    """Both connections can be had at once, and are counted as two."""
     async with api.transaction() as one, api.transaction() as other:
         assert [*await asyncio.gather(one.fetch_all(EMAILS), other.fetch_all(EMAILS))] == [[], []]
+    assert isinstance(api, _PostgreSQL)
+    assert api._connections._free == 2
 
 
 @pytest.mark.postgresql
@@ -253,6 +357,34 @@ async def test_line__cancelled_when_its_turn_has_come__lets_the_next_have_it(
             await last
             await next_one
     await asyncio.gather(last, next_one)
+
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    await assert_whole(api)
+
+
+@pytest.mark.postgresql
+async def test_line__handed_over_lost_and_cancelled_at_once__costs_no_place(
+    api: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_over = _Connections.pass_on
+    waiting: list[asyncio.Task[None]] = []
+
+    async def hand_over_lose_and_cancel(self: _Connections, connection: Connection) -> None:
+        await hand_over(self, connection)
+        if waiting:
+            connection.terminate()
+            waiting.pop().cancel()
+
+    async with api.transaction():
+        last = asyncio.create_task(api.fetch_all(SLEEP, seconds=0.1))
+        await asyncio.sleep(0.05)
+        cancelled, next_one = asyncio.create_task(api.ping()), asyncio.create_task(api.ping())
+        await asyncio.sleep(0)
+        monkeypatch.setattr(_Connections, "pass_on", hand_over_lose_and_cancel)
+        waiting.append(cancelled)
+        await last
+        await next_one
 
     with pytest.raises(asyncio.CancelledError):
         await cancelled
@@ -332,6 +464,219 @@ async def test_connection__killed_while_idle__is_replaced(api: Database) -> None
     await asyncio.sleep(0.2)  # The news arrives.
 
     assert await asyncio.gather(*(emails(api) for _ in range(4))) == [[]] * 4
+
+
+async def lose_connections() -> None:
+    kill_connections()
+    await asyncio.sleep(0.2)  # The news arrives.
+
+
+async def is_answered(session: AsyncSession) -> None:
+    asyncio.get_running_loop().call_later(0.2, kill_connections)
+    await session.execute(text("select pg_sleep(5)"))
+
+
+async def asks_again(session: AsyncSession) -> None:
+    await lose_connections()
+    await session.execute(text("select 1"))
+
+
+async def commits(session: AsyncSession) -> None:
+    await lose_connections()
+    await session.commit()
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("before_it", [is_answered, asks_again, commits])
+async def test_session__its_connection_is_killed__is_unavailable_and_costs_no_place(
+    before_it: Callable[[AsyncSession], Awaitable[None]], api: Database
+) -> None:
+    with pytest.raises(DBAPIError, check=is_unavailable):
+        async with api.sessions() as session:
+            await session.execute(text("select 1"))
+            await before_it(session)
+
+    await assert_whole(api)
+
+
+@pytest.mark.postgresql
+async def test_session__its_connection_is_killed_when_all_is_done__ends_well(api: Database) -> None:
+    async with api.sessions() as session:
+        await session.execute(text("select 1"))
+        await lose_connections()
+
+    await assert_whole(api)
+
+
+@pytest.mark.postgresql
+async def test_session__nobody_closed_it_and_its_connection_is_killed__costs_no_place(api: Database) -> None:
+    async with api.engine.connect() as connection:
+        lent = (await connection.get_raw_connection()).driver_connection
+        assert lent is not None
+        await lose_connections()
+        lent.terminate()  # As the garbage collector has SQLAlchemy do it.
+
+    await assert_whole(api)
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("is_nested", [False, True])
+async def test_transaction__its_connection_is_killed__lets_its_own_error_through(
+    api: Database, is_nested: bool
+) -> None:
+    with pytest.raises(LookupError):
+        async with AsyncExitStack() as stack:
+            transaction = await stack.enter_async_context(api.transaction())
+            if is_nested:
+                transaction = await stack.enter_async_context(transaction.transaction())
+            await transaction.fetch_all(ADD, email="a@example.com")
+            await lose_connections()
+            raise LookupError
+
+    await assert_whole(api)
+
+
+class Line:
+    """A way to PostgreSQL that can fall silent: it refuses nothing, and brings nothing to its end."""
+
+    def __init__(self) -> None:
+        self.is_silent = False
+        self._tasks = set[asyncio.Task[None] | None]()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[str]:
+        """The database's address at the near end."""
+        async with await asyncio.start_server(self._serve, "127.0.0.1") as server:
+            address = make_url(config.database).set(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+            yield address.set(query={"sslmode": "disable"}).render_as_string(hide_password=False)
+            for task in filter(None, self._tasks):
+                task.cancel()
+
+    async def _serve(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
+        self._tasks.add(asyncio.current_task())
+        at = conninfo_to_dict(config.database)
+        host, port = str(at.get("host") or "127.0.0.1"), int(at.get("port") or 5432)
+        far, to_far = await (
+            asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+            if host.startswith("/")
+            else asyncio.open_connection(host, port)
+        )
+        try:
+            await asyncio.gather(self._carry(near, to_far), self._carry(far, to_near))
+        finally:
+            to_far.close()
+            to_near.close()
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await source.read(65536):
+                if not self.is_silent:
+                    sink.write(data)
+                    await sink.drain()
+        sink.close()
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+@pytest_asyncio.fixture
+async def far(database: str, line: Line) -> AsyncIterator[Database]:
+    """The database, at the other end of the line."""
+    async with line.open() as address, small_pool(address) as far:
+        yield far
+
+
+async def statement(far: Database, at_work: asyncio.Event) -> None:
+    at_work.set()
+    await far.fetch_all(SLEEP, seconds=5)
+
+
+async def statement_in_transaction(far: Database, at_work: asyncio.Event) -> None:
+    async with far.transaction() as transaction:
+        at_work.set()
+        await transaction.fetch_all(SLEEP, seconds=5)
+
+
+async def statement_in_savepoint(far: Database, at_work: asyncio.Event) -> None:
+    async with far.transaction() as transaction, transaction.transaction() as inner:
+        at_work.set()
+        await inner.fetch_all(SLEEP, seconds=5)
+
+
+async def idle_transaction(far: Database, at_work: asyncio.Event) -> None:
+    async with far.transaction() as transaction:
+        await transaction.fetch_all(ADD, email="a@example.com")
+        at_work.set()
+        await asyncio.sleep(60)
+
+
+async def statement_in_session(far: Database, at_work: asyncio.Event) -> None:
+    async with far.sessions() as session:
+        at_work.set()
+        await session.execute(text("select pg_sleep(5)"))
+
+
+async def idle_session(far: Database, at_work: asyncio.Event) -> None:
+    async with far.sessions() as session:
+        await session.execute(text("select 1"))
+        at_work.set()
+        await asyncio.sleep(60)
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize(
+    "work",
+    [
+        statement,
+        statement_in_transaction,
+        statement_in_savepoint,
+        idle_transaction,
+        statement_in_session,
+        idle_session,
+    ],
+)
+async def test_database__silent_when_its_work_is_cancelled__ends_as_cancelled_and_costs_no_place(
+    work: Callable[[Database, asyncio.Event], Awaitable[None]], far: Database, line: Line
+) -> None:
+    at_work = asyncio.Event()
+    task = asyncio.ensure_future(work(far, at_work))
+    await at_work.wait()
+    await asyncio.sleep(0.2)
+
+    line.is_silent = True
+    task.cancel()
+    await asyncio.wait([task], timeout=20)
+
+    assert task.cancelled()
+    line.is_silent = False
+    await assert_whole(far)
+
+
+@pytest.mark.postgresql
+async def test_transaction__left_when_the_database_is_silent__is_undone_all_the_same(far: Database, line: Line) -> None:
+    async with asyncio.timeout(20):
+        async with far.transaction() as transaction:
+            await transaction.fetch_all(ADD, email="a@example.com")
+            line.is_silent = True
+    line.is_silent = False
+
+    await assert_whole(far)
+
+
+@pytest.mark.postgresql
+async def test_deadline__met_by_a_silent_database__is_what_the_client_is_told(far: Database, line: Line) -> None:
+    async def sleep(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        asyncio.get_running_loop().call_later(0.2, setattr, line, "is_silent", True)
+        await far.fetch_all(SLEEP, seconds=5)
+
+    transport = httpx2.ASGITransport(Deadline(sleep, 0.5))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        answer = await client.get("/")
+    line.is_silent = False
+
+    assert answer.status_code == 504
 
 
 @pytest.mark.postgresql

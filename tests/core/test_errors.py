@@ -47,6 +47,7 @@ class FromDriver(Exception):
         (asyncpg.ConnectionDoesNotExistError(), True),
         (asyncpg.AdminShutdownError(), True),
         (asyncpg.InterfaceError("connection is closed"), True),
+        (asyncpg.InterfaceError("cannot call Connection.fetch(): connection has been released back to the pool"), True),
         (asyncpg.InterfaceError("the server expects 1 argument"), False),
         (asyncpg.InternalClientError(), True),
         (asyncpg.UndefinedTableError(), False),

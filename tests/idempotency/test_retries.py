@@ -9,7 +9,11 @@ import pytest
 
 from fastapi_app.app import create_api
 from fastapi_app.core import idempotency
-from fastapi_app.core.statements import Statement
+from fastapi_app.core.statements import Row, Statement
+from fastapi_app.users.errors import EmailTaken
+from fastapi_app.users.repository import UserRepository
+from fastapi_app.users.schemas import EARLIEST, LATEST, UserCreate
+from fastapi_app.users.service import UserService
 from project.accounts.models import User
 from project.config import ANSWERS_KEPT_FOR
 from project.idempotency.models import KeptAnswer
@@ -113,6 +117,45 @@ async def test_import__with_a_key_and_wrong_rows__saves_nothing(writer: httpx2.A
 
     assert not await User.objects.filter(email="b@example.com").aexists()
     assert not await KeptAnswer.objects.aexists()
+
+
+async def get_or_create(self: UserService, new: UserCreate) -> Row:
+    try:
+        return await self._users.add(email=new.email, display_name=new.display_name)
+    except EmailTaken:
+        (user,) = await self._users.with_email(new.email, is_active=None, created_from=EARLIEST, created_before=LATEST)
+        return await self.get(user["id"])
+
+
+async def test_service__translates_a_refusal_and_reads_on__does_so_with_a_key_too(
+    writer: httpx2.AsyncClient, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(UserService, "create", get_or_create)
+    taken = {"email": "bob@example.com"}
+
+    without = await writer.post("/api/v1/users", json=taken)
+    first, again = [await writer.post("/api/v1/users", json=taken, headers=KEY) for _ in range(2)]
+
+    assert without.status_code == 201
+    assert without.json()["id"] == bob.pk
+    assert told(first) == told(again) == told(without)
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+async def try_out(self: UserService, new: UserCreate) -> Row:
+    async with self._database.transaction() as transaction:
+        return await UserRepository(transaction).add(email=new.email, display_name=new.display_name)
+
+
+async def test_service__leaves_a_transaction_without_commit__undoes_it_with_a_key_too(
+    writer: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(UserService, "create", try_out)
+
+    for headers in ({}, KEY):
+        assert (await writer.post("/api/v1/users", json=NEW, headers=headers)).status_code == 201
+        assert not await User.objects.filter(email=NEW["email"]).aexists()
+    assert await KeptAnswer.objects.acount() == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\tbed", "é"])

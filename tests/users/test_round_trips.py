@@ -88,5 +88,5 @@ async def test_post__with_a_key__keeps_key_effect_and_answer_in_one_transaction(
     first = await sent_for(trips, writer, "POST", "/api/v1/users", **asked)
     again = await sent_for(trips, writer, "POST", "/api/v1/users", **asked)
 
-    assert first == ["BEGIN", "INSERT", "INSERT", "UPDATE", "COMMIT"]
+    assert first == ["BEGIN", "INSERT", "SAVEPOINT", "INSERT", "RELEASE", "UPDATE", "COMMIT"]
     assert again == ["BEGIN", "INSERT", "SELECT", "ROLLBACK"]
