@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.util import find_spec
 from pkgutil import iter_modules
 
@@ -28,7 +29,8 @@ async def django_database(config: Config) -> AsyncIterator[None]:
         StartupError: in production, migrations are pending or the static files have not been collected.
     """
     try:
-        await asyncio.to_thread(_in_own_connection, _check if config.is_production else _bring_up_to_date, config)
+        prepare = _check if config.is_production else _bring_up_to_date
+        await asyncio.to_thread(_in_own_connection, partial(prepare, config))
         yield
     finally:
         await asyncio.to_thread(close_pools)
@@ -40,7 +42,7 @@ async def migrations_are_applied(_request: Request) -> None:
     Raises:
         RuntimeError: some are pending; the message names them.
     """
-    if pending := await sync_to_async(pending_migrations)():
+    if pending := await sync_to_async(_in_own_connection)(pending_migrations):
         raise RuntimeError(f"pending: {', '.join(pending)}")
 
 
@@ -65,11 +67,11 @@ def _migrations_of_the_code() -> set[tuple[str, str]]:
     }
 
 
-def _in_own_connection(work: Callable[[Config], None], config: Config) -> None:
+def _in_own_connection[T](work: Callable[[], T]) -> T:
     try:
-        work(config)
+        return work()
     finally:
-        connections.close_all()  # This thread of the loop's pool lives on; its connection must not.
+        connections.close_all()  # The thread lives on, in the loop's pool or for its request; its connection must not.
 
 
 def _bring_up_to_date(config: Config) -> None:

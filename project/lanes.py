@@ -3,6 +3,10 @@
 Threads share one interpreter: two busy Django requests finish no sooner side by side than one after the other, but
 together they take the interpreter from the API's event loop for longer. A request holds its lane's slot only while it
 runs Python: it steps aside while the database works, and holds none while a body is read or sent.
+
+Whoever waits for the database must not have a slot, however it waits: the holder of the lock that it waits for may need
+that slot to go on. Django shows statements to an ``execute_wrapper``, and that is all that waits on SQLite, where a
+COMMIT has its lock already. ``project.postgresql`` sees to the rest.
 """
 
 import threading
@@ -31,6 +35,7 @@ class Lane:
         self._slots = slots
         self._places = places
         self._begun: deque[threading.Event] = deque()
+        self._back: deque[threading.Event] = deque()
         self._new: deque[threading.Event] = deque()
 
     def begin(self) -> None:
@@ -60,9 +65,16 @@ class Lane:
 
     def resume(self) -> None:
         """Take a slot again, before any new request, so that what has begun is finished first."""
+        self._wait_in(self._begun)
+
+    def come_back(self) -> None:
+        """Take a place and a slot again after ``end``, before any new request and however long that takes."""
+        self._wait_in(self._back)
+
+    def _wait_in(self, line: deque[threading.Event]) -> None:
         with self._lock:
             turn = threading.Event()
-            self._begun.append(turn)
+            line.append(turn)
             self._call_next()
         turn.wait()
 
@@ -76,23 +88,47 @@ class Lane:
         while self._slots and self._begun:
             self._slots -= 1
             self._begun.popleft().set()
-        while self._slots and self._places and self._new:
+        while self._slots and self._places and (line := self._back or self._new):
             self._slots -= 1
             self._places -= 1
-            self._new.popleft().set()
+            line.popleft().set()
 
     @contextmanager
     def stepping_aside(self) -> Iterator[None]:
-        """While this lasts, this thread's statements give up its slot until the database has answered."""
-
-        def wait_for_the_database[**P, T](execute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-            self.step_aside()
-            try:
-                return execute(*args, **kwargs)
-            finally:
-                self.resume()
-
+        """While this lasts, this thread gives up the slot that it has whenever it waits for the database."""
         with ExitStack() as stack:
             for alias in connections:
-                stack.enter_context(connections[alias].execute_wrapper(wait_for_the_database))
-            yield
+                stack.enter_context(connections[alias].execute_wrapper(_execute_aside))
+            _this_thread.lane = self
+            try:
+                yield
+            finally:
+                _this_thread.lane = None
+
+
+class _ThisThread(threading.local):
+    lane: Lane | None = None
+    """Where this thread has a slot."""
+
+
+_this_thread = _ThisThread()
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """While this lasts, the calling thread has no slot, if it had one. Within another one this does nothing."""
+    lane, _this_thread.lane = _this_thread.lane, None
+    if lane is None:
+        yield
+        return
+    lane.step_aside()
+    try:
+        yield
+    finally:
+        lane.resume()
+        _this_thread.lane = lane
+
+
+def _execute_aside[**P, T](execute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    with aside():
+        return execute(*args, **kwargs)

@@ -36,6 +36,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "project.threads.give_connections_back",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
@@ -66,23 +67,29 @@ TEMPLATES = [
 
 # Connections are opened and closed with the request (project.threads.DjangoThread); on PostgreSQL they come
 # from psycopg's pool, so that opening one costs nothing and a broken one is never handed out.
-_SQLITE_OPTIONS: dict[str, Any] = {
-    "transaction_mode": "IMMEDIATE",
-    "timeout": config.database_wait_s,
-    "init_command": "PRAGMA journal_mode=WAL",
-}
-_POSTGRESQL_OPTIONS: dict[str, Any] = {
-    "application_name": "tandem-django",
-    "pool": {"min_size": 1, "max_size": config.django_pool_size, "timeout": config.database_wait_s},
-}
 _database = dj_database_url.parse(config.database, conn_max_age=0, conn_health_checks=True)
-_database["OPTIONS"] = {
-    **_database.get("OPTIONS", {}),
-    **(_SQLITE_OPTIONS if config.is_sqlite else _POSTGRESQL_OPTIONS),
-}
-DATABASES = {"default": _database}
+_options: dict[str, Any]
 if config.is_sqlite:
+    _options = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": config.database_wait_s,
+        "init_command": "PRAGMA journal_mode=WAL",
+    }
     Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+else:
+    from project.postgresql import ConsiderateConnection  # SQLite's start does without what it imports.
+
+    _options = {
+        "application_name": "tandem-django",
+        "pool": {
+            "connection_class": ConsiderateConnection,
+            "min_size": 1,
+            "max_size": config.django_pool_size,
+            "timeout": config.database_wait_s,
+        },
+    }
+_database["OPTIONS"] = {**_database.get("OPTIONS", {}), **_options}
+DATABASES = {"default": _database}
 
 # The apps whose models are written out as SQLAlchemy tables, and the file they are written to (docs/schema.md).
 SCHEMA_APPS = ["accounts", "idempotency", "identity"]

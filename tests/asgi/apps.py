@@ -1,18 +1,20 @@
 """The product's own app, with routes that misbehave and resources that can be made to fail: served by a real uvicorn.
 
 ``RESOURCE_FAULT="NAME: FAULT"`` makes the resource of that name fail to open, hang while opening, or hang while
-closing. Every opening and closing is printed.
+closing. Every opening and closing is printed. ``STREAM_READ_S`` is the constant of that name.
 """
 
 import asyncio
 import os
 import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
 
 from django.db import connection
-from django.http import HttpRequest, HttpResponse
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 from fastapi import APIRouter
 from sqlalchemy import Connection, Engine, event, text
@@ -22,7 +24,8 @@ import asgi
 from fastapi_app.core.bridge import call_django
 from fastapi_app.core.database import Session
 from fastapi_app.core.resources import ResourceStack
-from project import urls
+from project import threads, urls
+from project.accounts.models import User
 
 HANG_S = 3600.0
 
@@ -62,6 +65,7 @@ async def open_traced[T](self: ResourceStack, name: str, resource: AbstractAsync
 
 
 ResourceStack.open = open_traced  # type: ignore[method-assign]
+threads.STREAM_READ_S = float(os.environ.get("STREAM_READ_S", threads.STREAM_READ_S))
 
 if commit_delay_s := float(os.environ.get("COMMIT_DELAY_S", "0")):
 
@@ -142,6 +146,46 @@ def overlap(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(most))
 
 
+def large(_request: HttpRequest) -> HttpResponse:
+    """A page that is more than sockets buffer, and needed a connection."""
+    return HttpResponse(b"x" * (8_000_000 + User.objects.count()))
+
+
+def emails_of(domain: str) -> QuerySet[User, str]:
+    return User.objects.filter(email__endswith=f"@{domain}").order_by("email").values_list("email", flat=True)
+
+
+def emails_of_users(_request: HttpRequest) -> StreamingHttpResponse:
+    """A stream that has begun its query, and goes on with it."""
+    emails = emails_of("stream.example").iterator(chunk_size=2)
+    first = next(emails)
+
+    def lines() -> Iterator[str]:
+        yield f"{first}\n"
+        yield from (f"{email}\n" for email in emails)
+
+    return StreamingHttpResponse(lines())
+
+
+async def emails_of_users_async(_request: HttpRequest) -> StreamingHttpResponse:
+    async def lines() -> AsyncIterator[str]:
+        async for email in emails_of("stream.example").aiterator(chunk_size=2):
+            yield f"{email}\n"
+
+    return StreamingHttpResponse(lines())
+
+
+async def endless(request: HttpRequest) -> StreamingHttpResponse:
+    """A stream without an end, that may query."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0)  # Or nobody would notice that the client has gone.
+            yield b"x" * (100_000 + (await User.objects.acount() if "query" in request.GET else 0))
+
+    return StreamingHttpResponse(pieces())
+
+
 def show_backend_pid(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(backend_pid()))
 
@@ -159,6 +203,10 @@ async def get_state(request: Request) -> str:
 urls.urlpatterns[:0] = [
     path("test/sleep-in-database", sleep_in_database),
     path("test/overlap", overlap),
+    path("test/large", large),
+    path("test/stream", emails_of_users),
+    path("test/async-stream", emails_of_users_async),
+    path("test/endless-stream", endless),
     path("test/backend-pid", show_backend_pid),
     path("test/state", show_state),
 ]

@@ -9,13 +9,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
+import psycopg
 import pytest
+from django.contrib.admin.models import ADDITION, LogEntry
+from django.db import connection, connections, transaction
 
+from project.accounts.models import User
+from project.config import config
 from project.lanes import DjangoBusy, Lane
 from project.threads import RequestThread
 from project.tuning import DJANGO_NICENESS
 from tests.asgi.server import PATIENCE_S, Server, serving
-from tests.asgi.test_requests import in_parallel, until
+from tests.asgi.test_requests import in_parallel, second_connection, until
 
 
 def lane(*, slots: int = 1, places: int = 9, queue: int = 9, wait_s: float = PATIENCE_S) -> Lane:
@@ -93,6 +98,62 @@ def test_lane__all_places_are_taken__begins_nobody_though_a_slot_is_free() -> No
     small.begin()
 
 
+def test_lane__who_comes_back__waits_for_a_place_and_goes_before_the_new() -> None:
+    small, order = lane(places=1), list[str]()
+
+    def run(take: Callable[[], None], name: str) -> None:
+        take()
+        order.append(name)
+        small.step_aside()
+        small.end()
+
+    small.begin()
+    small.step_aside()
+    with ThreadPoolExecutor() as threads:
+        done: list[Future[None]] = [threads.submit(run, small.begin, "new")]
+        until(lambda: small._new)
+        done.append(threads.submit(run, small.come_back, "came back"))
+        until(lambda: small._back)
+        small.end()
+        for future in done:
+            future.result(PATIENCE_S)
+
+    assert order == ["came back", "new"]
+
+
+def test_request_thread__let_go__leaves_its_place_to_others_and_comes_back_for_another() -> None:
+    thread, small = RequestThread(), lane(places=1)
+    thread.lane = small
+    first = thread.submit(threading.get_ident)
+    thread.let_go()
+    small.begin()
+    again = thread.submit(threading.active_count)
+    until(lambda: small._back)
+    small.step_aside()
+    small.end()
+
+    again.result(PATIENCE_S)
+    thread.finish()
+    small.begin()
+
+    assert first.done()
+    with pytest.raises(RuntimeError, match="over"):
+        thread.submit(threading.active_count)
+
+
+def test_request_thread__its_connection_cannot_be_closed__the_place_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("injected fault")
+
+    thread, small = RequestThread(), lane(places=1)
+    thread.lane = small
+    thread.submit(threading.active_count).result(PATIENCE_S)
+    monkeypatch.setattr(connections, "close_all", fail)
+    thread.finish()
+
+    small.begin()
+
+
 def test_django__busy_in_python__runs_one_request_at_a_time(server: Server, database: str) -> None:
     answers = in_parallel(server, *["/test/overlap?seconds=0.2"] * 5)
 
@@ -108,6 +169,79 @@ def test_django__waiting_for_the_database__lets_others_run(server: Server, datab
     assert [answer.status_code for answer in quick] == [200] * 3
     assert max(answer.elapsed.total_seconds() for answer in quick) < 2.4
     assert time.monotonic() - began < PATIENCE_S
+
+
+def commit(alice: User) -> None:
+    """PostgreSQL checks Django's foreign keys at COMMIT."""
+    with transaction.atomic():
+        LogEntry.objects.create(user_id=alice.pk, action_flag=ADDITION, object_repr="anything")
+
+
+def fetch(_alice: User) -> None:
+    """A cursor of the server's does its work when it is fetched from."""
+    with transaction.atomic():
+        list(User.objects.select_for_update().iterator())
+
+
+def copy(_alice: User) -> None:
+    with connection.cursor() as cursor, cursor.copy("copy (select pg_advisory_xact_lock(1)) to stdout") as rows:
+        list(rows)
+
+
+def call_procedure(_alice: User) -> None:
+    with connection.cursor() as cursor:
+        cursor.callproc("pg_advisory_xact_lock", [1])
+
+
+IS_WAITING = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("wait", [commit, fetch, copy, call_procedure])
+def test_django__waits_for_a_lock_in_postgresql__lets_others_run(wait: Callable[[User], None], alice: User) -> None:
+    """None of these passes Django's ``execute_wrapper``."""
+    shared, thread = lane(), RequestThread()
+    thread.lane = shared
+    with psycopg.connect(config.database) as other:
+        other.execute("select pg_advisory_xact_lock(1) from accounts_user where id = %s for update", [alice.pk])
+        waiting = thread.submit(wait, alice)
+        until(lambda: second_connection(f"select 1 from {IS_WAITING}"))
+        shared.begin()  # Somebody else's page.
+        shared.step_aside()
+        assert not waiting.done()
+    waiting.result(PATIENCE_S)
+    thread.finish()
+
+
+@pytest.mark.postgresql
+def test_django__commit_waits_for_a_page_that_waits_for_its_turn__both_are_served(alice: User) -> None:
+    is_locked, is_committing, shared = threading.Event(), threading.Event(), lane()
+
+    def lock_alice() -> None:
+        with transaction.atomic():
+            User.objects.select_for_update().get(pk=alice.pk)
+            is_locked.set()
+            while not is_committing.is_set():
+                User.objects.exists()
+
+    def refer_to_alice() -> None:
+        with transaction.atomic():
+            LogEntry.objects.create(user_id=alice.pk, action_flag=ADDITION, object_repr="anything")
+            is_committing.set()
+
+    pages = [RequestThread(), RequestThread()]
+    for page in pages:
+        page.lane = shared
+    locking = pages[0].submit(lock_alice)
+    assert is_locked.wait(PATIENCE_S)
+    referring = pages[1].submit(refer_to_alice)
+    try:
+        locking.result(PATIENCE_S)
+        referring.result(PATIENCE_S)
+    finally:
+        second_connection(f"select pg_terminate_backend(pid) from {IS_WAITING}")  # Or it would never end.
+        for page in pages:
+            page.finish()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
