@@ -143,6 +143,10 @@ class Config(BaseSettings):
 
     django_concurrency: int = Field(default=1, ge=1)
     """Requests that run Django's Python at once, per process; docs/decisions/0005-lanes.md says why it is one."""
+    django_niceness: int = Field(default=15, ge=0, le=19)
+    """By how much a thread with a page is nicer than the event loop, on Linux. Without it the kernel lets a busy page
+    go on for some milliseconds before the loop so much as asks for the interpreter; decision 5 says what it costs where
+    processes share a core."""
     django_queue: int = Field(default=100, ge=0)
     """Requests that may wait to begin in Django (then 503)."""
     django_wait_s: Seconds = 10.0

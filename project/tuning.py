@@ -4,14 +4,11 @@ import gc
 import os
 import sys
 
+from project.config import config
+
 SWITCH_INTERVAL_S = 0.0002
 """How long a busy Django thread keeps the interpreter while the API's event loop asks for it, as it does two or three
 times in a request: Python's own 5 ms cost the API most of its latency (docs/decisions/0005-lanes.md)."""
-
-DJANGO_NICENESS = 4
-"""By how much a thread with a page of Django's is nicer than the event loop. Without it the kernel lets a busy page go
-on for some milliseconds before the loop so much as asks for the interpreter; with much more, a page that has the
-interpreter, and the loop with it, would wait for other processes on the core (docs/decisions/0005-lanes.md)."""
 
 
 def tune_interpreter() -> None:
@@ -23,4 +20,4 @@ def tune_interpreter() -> None:
 def make_way() -> None:
     """Have the kernel prefer the event loop to the calling thread. Only Linux has a niceness for each thread."""
     if sys.platform == "linux":
-        os.nice(DJANGO_NICENESS)
+        os.nice(config.django_niceness)

@@ -18,7 +18,6 @@ from project.accounts.models import User
 from project.config import config
 from project.lanes import DjangoBusy, Lane
 from project.threads import RequestThread
-from project.tuning import DJANGO_NICENESS
 from tests.asgi.server import PATIENCE_S, Server, serving
 from tests.asgi.test_requests import in_parallel, second_connection, until
 
@@ -253,7 +252,7 @@ def test_django_thread__leaves_the_core_to_the_event_loop_and_the_loop_as_it_is(
     in_django = thread.submit(niceness).result(PATIENCE_S)
     thread.finish()
 
-    assert (in_django, niceness()) == (before + DJANGO_NICENESS, before)
+    assert (in_django, niceness()) == (min(before + config.django_niceness, 19), before)
 
 
 def test_sign_in__while_django_is_busy__is_not_delayed(database: str, tmp_path: Path) -> None:
