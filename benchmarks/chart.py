@@ -28,6 +28,8 @@ STYLE = """
 
 def draw(results: dict[str, Any]) -> str:
     """The ratios to the hand-written limit, as an SVG document."""
+    shown = [figure for case in SHOWN for figure in results["ratios"][case].values()]
+    scale = BAR_WIDTH / max(figure["max"] for figure in shown)
     lines: list[str] = []
     y = 26
     lines.append(_text(0, y, "Speed per CPU second, hand-written Starlette + asyncpg = 1", "title"))
@@ -38,7 +40,7 @@ def draw(results: dict[str, Any]) -> str:
         for peer in PEERS:
             figure = results["ratios"][case].get(peer.name)
             if figure:
-                lines.append(_bar(y, peer.title, peer.name, figure))
+                lines.append(_bar(y, peer.title, peer.name, figure, scale))
                 y += ROW_HEIGHT
     y += 24
     meta = results["meta"]
@@ -55,9 +57,8 @@ def _text(x: float, y: float, text: str, kind: str = "") -> str:
     return f'<text x="{x}" y="{y}" class="{kind}">{escape(text)}</text>'
 
 
-def _bar(y: float, title: str, name: str, figure: dict[str, float]) -> str:
+def _bar(y: float, title: str, name: str, figure: dict[str, float], scale: float) -> str:
     kind = {"raw": "limit", "raw_handed": "limit", "tandem": "tandem"}.get(name, "bar")
-    scale = BAR_WIDTH / max(1.0, figure["max"])
     middle, width = y + BAR_HEIGHT / 2, figure["median"] * scale
     low, high = (LABEL_WIDTH + figure[end] * scale for end in ("min", "max"))
     return (
