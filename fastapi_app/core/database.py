@@ -93,6 +93,14 @@ class Transaction(Executor):
         """
 
 
+async def _fetch_alone(executor: Executor, statement: Statement, values: dict[str, Any]) -> list[Row]:
+    """Run a statement in a transaction, or a savepoint, of its own."""
+    async with executor.transaction() as alone:
+        rows = await alone.fetch_all(statement, **values)
+        await alone.commit()
+    return rows
+
+
 class Joined(Executor):
     """A transaction in place of the database: what is run on it comes out as it would there.
 
@@ -107,10 +115,7 @@ class Joined(Executor):
     async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
         if statement.is_read:
             return await self._outer.fetch_all(statement, **values)
-        async with self._outer.transaction() as alone:
-            rows = await alone.fetch_all(statement, **values)
-            await alone.commit()
-        return rows
+        return await _fetch_alone(self._outer, statement, values)
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         return self._outer.transaction()
@@ -412,10 +417,7 @@ class _SQLiteTransaction(Transaction):
 
 class _SQLite(Database):
     async def fetch_all(self, statement: Statement, /, **values: Any) -> list[Row]:
-        async with self.transaction() as transaction:
-            rows = await transaction.fetch_all(statement, **values)
-            await transaction.commit()
-        return rows
+        return await _fetch_alone(self, statement, values)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
