@@ -20,6 +20,8 @@ from project.config import StartupError
 
 is_sane_request_id = re.compile(rb"[A-Za-z0-9._-]{8,64}").fullmatch
 """Whether a caller's ``X-Request-ID`` may go into logs and responses as it is."""
+ANNOUNCE_BODIES = frozenset({"1.0", "1.1"})
+"""The versions of HTTP that announce a body in a header (RFC 9112, section 6); their successors need not."""
 LONGEST_LENGTH = 18
 """Digits of a body's length that are worth reading: it is then below 2**63."""
 
@@ -80,30 +82,18 @@ class BodyLimit:
         self._own = {path: RequestBodyLimitMiddleware(app, size) for path, size in (own or {}).items()}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "http" or not may_have_body(scope):
+        if scope["type"] != "http":
+            return self.app(scope, receive, send)
+        length, is_in_parts = header(scope, b"content-length"), header(scope, b"transfer-encoding") is not None
+        if length is None and not is_in_parts and scope["http_version"] in ANNOUNCE_BODIES:
             return self.app(scope, receive, send)
         limited = self._own.get(route_path(scope), self._limited)
-        is_counted = not is_declared(scope, at_most=limited.max_body_size)
-        return (limited if is_counted else self.app)(scope, receive, send)
+        is_known = length is not None and not is_in_parts and _is_at_most(length, limited.max_body_size)
+        return (self.app if is_known else limited)(scope, receive, send)
 
 
-def is_declared(scope: Scope, at_most: int) -> bool:
-    """Whether the body has a length, which is told beforehand and no more than so many bytes."""
-    length = header(scope, b"content-length")
-    return (
-        length is not None
-        and length.isdigit()
-        and len(length) <= LONGEST_LENGTH
-        and int(length) <= at_most
-        and header(scope, b"transfer-encoding") is None
-    )
-
-
-def may_have_body(scope: Scope) -> bool:
-    """Whether a body may follow; HTTP/1 announces one in a header (RFC 9112, section 6), its successors need not."""
-    if scope["http_version"] not in {"1.0", "1.1"}:
-        return True
-    return header(scope, b"content-length") is not None or header(scope, b"transfer-encoding") is not None
+def _is_at_most(length: bytes, most: int) -> bool:
+    return length.isdigit() and len(length) <= LONGEST_LENGTH and int(length) <= most
 
 
 class RequireLifespan:
