@@ -16,6 +16,8 @@ from contextlib import ExitStack, contextmanager
 
 from django.db import connections
 
+from project.tuning import forgo_credit
+
 
 class DjangoBusy(Exception):
     """Too many requests wait for Django, or this one has waited too long."""
@@ -51,6 +53,7 @@ class Lane:
             self._new.append(turn)
             self._call_next()
         if turn.wait(self.wait_s):
+            forgo_credit()
             return
         with self._lock:
             if not turn.is_set():  # It may have come in the last moment.
@@ -77,6 +80,7 @@ class Lane:
             line.append(turn)
             self._call_next()
         turn.wait()
+        forgo_credit()
 
     def end(self) -> None:
         """Give up the place of a request that has given its connection back."""

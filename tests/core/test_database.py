@@ -291,7 +291,10 @@ async def assert_whole(api: Database) -> None:
 
 
 @pytest.mark.postgresql
-async def test_line__for_the_last_connection__is_served_in_order_by_whatever_they_want_it_for(api: Database) -> None:
+async def test_line__for_the_last_connection__is_served_in_order_by_whatever_they_want_it_for(
+    api: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Connections, "HANDED_OVER", 25)
     served: list[int] = []
 
     async def read(number: int) -> None:
@@ -309,7 +312,7 @@ async def test_line__for_the_last_connection__is_served_in_order_by_whatever_the
             served.append(number)
 
     async with api.transaction():
-        await asyncio.gather(*((read, read, write, use_session)[number % 4](number) for number in range(240)))
+        await asyncio.gather(*((read, read, write, use_session)[number % 4](number) for number in range(80)))
 
     # A read ends when its connection is with the next already, so neighbours may be told the other way round.
     assert all(abs(number - place) <= 2 for place, number in enumerate(served))
