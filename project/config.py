@@ -143,7 +143,7 @@ class Config(BaseSettings):
 
     django_concurrency: int = Field(default=1, ge=1)
     """Requests that run Django's Python at once, per process; docs/decisions/0005-lanes.md says why it is one."""
-    django_niceness: int = Field(default=15, ge=0, le=19)
+    django_niceness: int = Field(default=10, ge=0, le=19)
     """By how much a thread with a page is nicer than the event loop, on Linux. Without it the kernel lets a busy page
     go on for some milliseconds before the loop so much as asks for the interpreter; decision 5 says what it costs where
     processes share a core."""
