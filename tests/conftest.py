@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
         DATABASE_URL=f"sqlite:///{var_dir}/test.sqlite3",
         ALLOWED_HOSTS="127.0.0.1,testserver",
         BASE_URL="http://127.0.0.1:8000",
+        DJANGO_NICENESS="4",  # Tests and their servers share the cores, and keep them busy.
         LOG_LEVEL="INFO",
         DJANGO_SETTINGS_MODULE="tests.settings",
     )
