@@ -8,7 +8,7 @@ VENV := .venv/.installed
 BENCH_VENV := benchmarks/.venv/.installed
 BIN := .venv/bin
 
-.PHONY: run test check bench openapi format lock clean
+.PHONY: run test attacks check bench openapi format lock clean
 .DEFAULT_GOAL := run
 
 $(VENV): requirements.lock
@@ -23,6 +23,10 @@ run: $(VENV)  ## Serve /admin and /api on http://HOST:PORT
 test: $(VENV)  ## The whole suite on SQLite, then what touches the database again on PostgreSQL
 	$(BIN)/pytest -n 4 --database sqlite
 	$(BIN)/pytest -n 4 --database postgresql
+
+attacks: $(VENV)  ## The attacks alone, on SQLite and on PostgreSQL
+	$(BIN)/pytest -n 4 -m attack --database sqlite
+	$(BIN)/pytest -n 4 -m attack --database postgresql
 
 check: $(VENV)  ## Lint, format, types, boundaries, migrations, generated tables, API contract, deployment settings
 	$(BIN)/ruff check .
