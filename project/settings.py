@@ -25,7 +25,7 @@ INSTALLED_APPS = [
     "project.identity",
     "project.idempotency",
     "project.schema",
-    "django.contrib.admin",
+    "project.admin.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

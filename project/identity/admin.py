@@ -8,6 +8,9 @@ from django.http import HttpRequest, HttpResponse
 from oauth2_provider.admin import mask_credential
 from oauth2_provider.models import get_device_grant_model
 
+import project.identity.rights  # noqa: F401  It registers the bounds of the rows below.
+from project.accounts.models import User
+from project.accounts.rights import editor, within
 from project.identity import revocation
 from project.identity.api_keys import keep, new_key
 from project.identity.forms import ApiKeyForm
@@ -29,13 +32,13 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 class RevocableAdmin(ReadOnlyAdmin):
-    """Rows that a person who may delete them can end, which tells every process; to delete one ends it first."""
+    """Rows that staff who may delete them can revoke, which tells every process; deleting a row revokes it first."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return super(ReadOnlyAdmin, self).has_delete_permission(request, obj)
 
     def end(self, row: Any) -> None:
-        """End what ``row`` stands for: with the row itself, where no token has come from it yet."""
+        """Revoke what ``row`` stands for: by deleting the row, where no token has come from it yet."""
         type(row).objects.filter(pk=row.pk).delete()
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
@@ -52,7 +55,7 @@ class RevocableAdmin(ReadOnlyAdmin):
         for row in queryset:
             self.end(row)
             self.log_change(request, row, "Ended.")
-        self.message_user(request, "They are good no more.")
+        self.message_user(request, "The selected rows were revoked.")
 
     actions = (end_selected,)
 
@@ -143,7 +146,20 @@ class ApiKeyAdmin(RevocableAdmin):
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     list_select_related = ("owner",)
     search_fields = ("name", "prefix", "owner__email")
-    autocomplete_fields = ("owner",)
+
+    def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        return ("owner",) if editor(request).is_superuser else ()
+
+    def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Return the owner's field: a superuser makes keys for everybody, anybody else for themselves."""
+        if not editor(request).is_superuser:
+            kwargs |= {"queryset": User.objects.filter(pk=request.user.pk), "initial": request.user.pk}
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change, **kwargs)
+        form.maker = editor(request)
+        return form
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return super(ReadOnlyAdmin, self).has_add_permission(request)
@@ -165,7 +181,7 @@ class ApiKeyAdmin(RevocableAdmin):
 
 @admin.register(ExternalIdentity)
 class ExternalIdentityAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Who at another issuer is which of our users."""
+    """Which subject of another issuer is which user here."""
 
     list_display = ("subject", "issuer", "user", "created_at")
     list_filter = ("issuer",)
@@ -173,3 +189,8 @@ class ExternalIdentityAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     search_fields = ("subject", "issuer", "user__email")
     autocomplete_fields = ("user",)
     readonly_fields: ClassVar = ("created_at",)
+
+    def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Return the user's field: a linked subject acts as its user, who must be within the editor's rights."""
+        kwargs["queryset"] = within(editor(request), User.objects.all())
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)

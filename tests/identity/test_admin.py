@@ -174,7 +174,7 @@ def test_tokens__are_looked_at_and_ended_but_never_read_or_changed(model: str, a
     assert 'name="_save"' not in pages
     assert admin.get(f"{path}add/").status_code == 403
 
-    assert "They are good no more." in text(act(admin, path, "end_selected", row))
+    assert "The selected rows were revoked." in text(act(admin, path, "end_selected", row))
     assert not is_active(tokens["access_token"])
     assert refresh(web, tokens["refresh_token"]).status_code == 400
 
@@ -242,7 +242,7 @@ def test_api_key__scopes_that_its_owner_lacks__is_not_made(admin: Browser, reade
 
     User.objects.filter(pk=bob.pk).update(is_active=False)
     gone = admin.submit("/admin/identity/apikey/add/", name="Backup", owner=str(bob.pk))
-    assert "They are deactivated." in text(gone)
+    assert "This account is deactivated." in text(gone)
     assert not ApiKey.objects.exists()
 
 
