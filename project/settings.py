@@ -25,7 +25,7 @@ INSTALLED_APPS = [
     "project.identity",
     "project.idempotency",
     "project.schema",
-    "project.admin.apps.AdminConfig",
+    "project.admin.apps.AdminConfig",  # Django's admin, on a site that bounds what staff may do.
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

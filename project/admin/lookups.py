@@ -55,7 +55,7 @@ def _offered(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> Iterator[s
 
 def _limits_popup(model_admin: "ModelAdmin[Any]", lookup: str, value: str) -> bool:
     """Returns whether a foreign key's ``limit_choices_to`` asks for exactly this, as its pop-up does."""
-    limits: Any = model_admin.opts.related_fkey_lookups  # type: ignore[attr-defined]  # The stubs lack it.
+    limits: Any = model_admin.opts.related_fkey_lookups
     return any(
         (lookup, value) in url_params_from_lookup_dict(limit() if callable(limit) else limit).items()
         for limit in limits

@@ -17,7 +17,7 @@ from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import PermissionDenied
 from django.db.models import Field, Model, QuerySet
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 
 from project.accounts.rights import editor, may_change, within
 from project.admin.lookups import is_offered
@@ -56,7 +56,7 @@ class Bounded(ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, action_location: ActionLocation = ActionLocation.CHANGE_LIST
     ) -> dict[str, Any]:
         """Return the actions whose permissions the editor has. An action that names none is a superuser's alone."""
-        actions: dict[str, Action] = super().get_actions(request, action_location)
+        actions = cast("dict[str, Action]", super().get_actions(request, action_location))
         return {
             name: replace(action, func=_on_rows_within(action.func))
             for name, action in actions.items()
@@ -77,21 +77,22 @@ class BoundedSite(AdminSite):
         bounded = type(admin_class.__name__, (Bounded, admin_class), {"__module__": admin_class.__module__})
         super().register(model_or_iterable, bounded, **options)
 
-    def autocomplete_view(self, request: HttpRequest) -> HttpResponseBase:
-        return BoundedAutocomplete.as_view(admin_site=self)(request)
+    def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
+        return cast("HttpResponse", BoundedAutocomplete.as_view(admin_site=self)(request))
 
 
 class BoundedAutocomplete(AutocompleteJsonView):
     """Suggests what the form's field would accept from this editor, and nothing else."""
 
     def get_queryset(self) -> QuerySet[Any]:
-        rows: QuerySet[Any] = super().get_queryset()
+        site: Any = self.admin_site
         try:
-            source = self.admin_site.get_model_admin(self.source_field.model)
+            source = site.get_model_admin(self.source_field.model)
         except NotRegistered:
             raise PermissionDenied from None
         field = source.formfield_for_dbfield(self.source_field, self.request)
-        return rows.filter(pk__in=field.queryset.values("pk"))
+        accepted: QuerySet[Any] = field.queryset
+        return super().get_queryset().filter(pk__in=accepted.values("pk"))
 
 
 def _limited(field: "Field[Any, Any]", request: HttpRequest, arguments: dict[str, Any]) -> dict[str, Any]:

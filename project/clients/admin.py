@@ -23,7 +23,8 @@ SECRET_LENGTH = 43
 class ClientForm(forms.ModelForm):  # type: ignore[type-arg]
     """A client, without what is made for it. Its editor grants what they hold themselves."""
 
-    editor: User  # The admin sets it on the class that it makes for each request.
+    editor: User
+    """The admin sets it on the class that it makes for each request."""
 
     authorization_grant_type = forms.ChoiceField(label="How it gets tokens", choices=list(GRANT_TYPES.items()))
     allowed_scopes = ScopesField(
@@ -65,7 +66,7 @@ class ClientAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return ("client_id", "created", "updated") if obj else ()
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change, **kwargs)
+        form: Any = super().get_form(request, obj, change, **kwargs)
         form.editor = editor(request)
         return form
 

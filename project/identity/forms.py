@@ -1,6 +1,6 @@
 """The admin's forms of identity."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, cast
 
 from django import forms
@@ -17,12 +17,12 @@ class ScopesField(forms.MultipleChoiceField):
     widget = forms.CheckboxSelectMultiple
 
     def __init__(self, choices: dict[str, str], **kwargs: Any) -> None:
-        named = [(name, f"{name}: {description}") for name, description in choices.items()]
-        super().__init__(choices=named, **kwargs)
+        self._described = choices
+        super().__init__(choices=_labelled(choices), **kwargs)
 
     def offer(self, scopes: Collection[str]) -> None:
         """Accept only ``scopes``, and show no other."""
-        self.choices = [(name, label) for name, label in self.choices if name in scopes]
+        self.choices = _labelled({name: text for name, text in self._described.items() if name in scopes})
 
     def prepare_value(self, value: Any) -> Any:
         return value.split() if isinstance(value, str) else value
@@ -34,10 +34,15 @@ class ScopesField(forms.MultipleChoiceField):
         return super().has_changed(self.prepare_value(initial), data)
 
 
+def _labelled(descriptions: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, f"{name}: {description}") for name, description in descriptions.items()]
+
+
 class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     """A new API key: whose, what for, until when, and which of its owner's scopes."""
 
-    maker: User  # The admin sets it on the class that it makes for each request.
+    maker: User
+    """The admin sets it on the class that it makes for each request."""
     scopes = ScopesField(
         {name: rule.description for name, rule in SCOPES.items()},
         required=False,
