@@ -1,4 +1,4 @@
-"""The admin's pages about people. What staff may change of whom is decided by ``project.accounts.rights``."""
+"""The admin's pages about people. ``project.accounts.rights`` decides which accounts a staff member may change."""
 
 from typing import Any
 

@@ -1,9 +1,10 @@
 """The one rule about rights: staff act only within the rights that they hold themselves.
 
 Some rows carry rights: an account and a group carry permissions, an OAuth client carries scopes, an API key or an
-external identity acts as its account. Whoever changes such a row can use its rights, or give them away. So a staff
-member who is not a superuser may change or delete a row, or run an action on it, only while they hold every right that
-it carries, before the change and after it. The admin site asks this module about each row (``project.admin.site``).
+external identity acts as its account. A person who changes such a row can use its rights, or give them away. So a
+staff member who is not a superuser may change or delete a row, or run an action on it, only while they hold every
+right that it carries, before the change and after it. The admin site asks this module about each row
+(``project.admin.site``).
 
 An app whose rows carry rights registers a bound for them (``@bounds(Model)``).
 """

@@ -17,7 +17,7 @@ from django.http import HttpRequest
 def columns_of(model: type[Model], lookup: str) -> str:
     """Returns the columns that ``lookup`` names, without a relation's own key, without transforms and comparison.
 
-    ``application__id__exact`` is ``application``; what names no column is empty, such as a filter's own parameter.
+    ``application__id__exact`` is ``application``. A lookup without a column is empty, such as a filter's own parameter.
     """
     names: list[str] = []
     relation: Any = None

@@ -27,7 +27,7 @@ READING = ("view",)
 
 
 class Bounded(ModelAdmin):  # type: ignore[type-arg]
-    """What holds on every page of the admin."""
+    """The rules of every page of the admin."""
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return super().has_change_permission(request, obj) and (obj is None or may_change(editor(request), obj))
@@ -39,7 +39,7 @@ class Bounded(ModelAdmin):  # type: ignore[type-arg]
         """Save the last part of a row, and undo all of it if it now carries more than its editor holds.
 
         Raises:
-            PermissionDenied: it does. Forms offer only what the editor may give, so this is no mistake of theirs.
+            PermissionDenied: it does, although forms offer only what the editor may give.
         """
         super().save_related(request, form, formsets, change)
         inlines = [inline.instance for formset in formsets for inline in formset.forms if inline.instance.pk]

@@ -238,8 +238,10 @@ def test_secret_column__in_a_query__reads_nothing(label: str, world: dict[str, M
 @EVERY
 def test_secret_column__of_a_registered_model__is_in_no_option(label: str) -> None:
     model_admin: Any = REGISTERED[label]
+    methods = [getattr(model_admin, str(name), None) for name in model_admin.list_display]
     shown = [
         *model_admin.list_display,
+        *(getattr(method, "admin_order_field", None) for method in methods),
         *model_admin.list_editable,
         *model_admin.readonly_fields,
         *(model_admin.ordering or ()),
