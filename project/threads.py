@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from asgiref.sync import ThreadSensitiveContext
+from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.db import connections
 from django.http import FileResponse, HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils.decorators import async_only_middleware
+from django.utils.decorators import sync_and_async_middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -170,20 +171,24 @@ class DjangoLanes:
             await response(scope, receive, send)
 
 
-@async_only_middleware
-def give_connections_back(
-    get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
-) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
+@sync_and_async_middleware
+def give_connections_back(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
     """Django's outermost middleware: before a page or a file is sent, the connections go back, and with them the place.
 
     Another stream keeps them, because it may be in the midst of a query.
     """
 
-    async def respond(request: HttpRequest) -> HttpResponseBase:
-        response = await get_response(request)
-        thread = getattr(request, "scope", {}).get("django_thread")  # Tests' requests come without one.
-        if thread is not None and (not response.streaming or isinstance(response, FileResponse)):
-            thread.let_go()
-        return response
+    async def respond_async(request: HttpRequest) -> HttpResponseBase:
+        return _let_go(request, await get_response(request))
 
-    return respond
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        return _let_go(request, get_response(request))
+
+    return respond_async if iscoroutinefunction(get_response) else respond
+
+
+def _let_go(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    thread = getattr(request, "scope", {}).get("django_thread")  # Tests' requests come without one.
+    if thread is not None and (not response.streaming or isinstance(response, FileResponse)):
+        thread.let_go()
+    return response

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from unicodedata import is_normalized
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
@@ -27,7 +28,6 @@ from django.core.exceptions import (
     SuspiciousOperation,
     ValidationError,
 )
-from django.core.validators import validate_email
 from django.db import DataError, IntegrityError, OperationalError, connections, transaction
 from django.http import Http404
 
@@ -41,6 +41,7 @@ from fastapi_app.core.errors import (
     Unavailable,
     json_pointer,
 )
+from project.addresses import InvalidAddress, looked_up
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,9 @@ async def link_external_user(issuer: str, subject: str, email: str, *, may_creat
     """Link what another issuer calls ``subject`` to the user with this verified e-mail address, who may be made for it.
 
     Nothing happens when there is no such user and none may be made, when the user is deactivated, or when they are
-    staff: whoever controls an address at the other issuer must not become an administrator here by that alone.
+    staff: control of an address at the other issuer must not make an administrator here by that alone. Nor does
+    anything when the address differs from ours by more than case and the domain's encoding: the other issuer may hold
+    a fullwidth spelling for another mailbox than the plain one.
     """
     await call_django(_link_external_user, issuer, subject, email, may_create=may_create)
 
@@ -117,11 +120,18 @@ async def link_external_user(issuer: str, subject: str, email: str, *, may_creat
 def _link_external_user(issuer: str, subject: str, email: str, *, may_create: bool) -> None:
     users = get_user_model().objects
     identities = apps.get_model("identity", "ExternalIdentity").objects
+    if not _is_spelled_out(email):
+        return
     # Another request made the same link, or what the issuer says fits no column: whoever asks finds a link or none.
-    with suppress(IntegrityError, DataError, ValidationError), transaction.atomic():
+    with suppress(IntegrityError, DataError, InvalidAddress), transaction.atomic():
         user = users.filter(email=email).first()
         if user is None and may_create:
-            validate_email(email)
             user = users.create_user(email)
         if user is not None and user.is_active and not (user.is_staff or user.is_superuser):
             identities.create(issuer=issuer, subject=subject, user=user)
+
+
+def _is_spelled_out(email: str) -> bool:
+    """Whether an address is written as it would be stored, but for case and the domain's encoding."""
+    local, at, _domain = email.rpartition("@")
+    return bool(at) and is_normalized("NFKC", local) and local.lower() == looked_up(email).rpartition("@")[0]

@@ -18,7 +18,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from fastapi_app.core.emails import EmailAddress
+from fastapi_app.core.emails import EmailAddress, LookedUpEmail, SearchedEmail, ShownEmail
 from fastapi_app.core.pagination import PageQuery
 
 
@@ -70,14 +70,15 @@ class UserQuery(PageQuery):
 
     email: Annotated[
         Text | None,
-        AfterValidator(lambda value: value and value.lower()),
-        Field(description="The one with this address, in any case."),
+        LookedUpEmail,
+        Field(description="The user with this address, in any spelling of it."),
     ] = None
     is_active: Annotated[bool | None, Field(description="Only those who are, or are not.")] = None
     created_from: Annotated[Moment | None, Field(description="Created then or later; sorts by created_at.")] = None
     created_before: Annotated[Moment | None, Field(description="Created before; sorts by created_at.")] = None
     search: Annotated[
         Text | None,
+        SearchedEmail,
         Field(description="The beginning of an address or a name, in any case; sorted by what it matches."),
     ] = None
     sort: Annotated[UserSort | None, Field(description="Without it: by id, or as a filter says.")] = None
@@ -87,7 +88,7 @@ class UserOut(TypedDict):
     """A person with an account."""
 
     id: int
-    email: str
+    email: ShownEmail
     display_name: str
     is_active: bool
     is_staff: bool

@@ -1,16 +1,20 @@
 """The admin's pages about people. ``project.accounts.rights`` decides which accounts a staff member may change."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import UserChangeForm
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from project.accounts.fields import LowerCaseEmailField
 from project.accounts.models import User
 from project.accounts.rights import editor
+from project.addresses import searched
 
 RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")
 
@@ -27,7 +31,9 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
 
     form = UserForm
     ordering = ("email",)
-    list_display = ("email", "display_name", "is_active", "is_staff", "created_at", "last_login")
+    # Django's widget of an e-mail field is an <input type="email">, which rewrites international addresses.
+    formfield_overrides: ClassVar = {LowerCaseEmailField: {"widget": AdminTextInputWidget}}
+    list_display = ("address", "display_name", "is_active", "is_staff", "created_at", "last_login")
     list_filter = ("is_active", "is_staff", "is_superuser", "groups", "created_at")
     search_fields = ("email", "display_name")
     readonly_fields = ("password_state", "created_at", "updated_at", "last_login")
@@ -53,3 +59,12 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
     def password_state(self, user: User) -> SafeString:
         state, link = ("Set", "Reset password") if user.has_usable_password() else ("Not set", "Set password")
         return format_html('{}. <a href="../password/">{}</a>', state, link)
+
+    @admin.display(description="e-mail address", ordering="email")
+    def address(self, user: User) -> str:
+        return user.shown_email
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        return super().get_search_results(request, queryset, searched(search_term))

@@ -1,16 +1,60 @@
-"""The e-mail column: one spelling for one address."""
+"""The e-mail column and its form field: every address in its normal form (``project.addresses``)."""
 
 from typing import Any
 
+from django import forms
+from django.core.exceptions import ValidationError
 from django.db import models
 
+from project.addresses import LONGEST, InvalidAddress, looked_up, normal_form, shown
 
-class LowerCaseEmailField(models.EmailField):  # type: ignore[type-arg]
-    """An e-mail address in lower case, whichever way it is written, looked up or logged in with."""
+TYPED_AS_AN_ADDRESS = {"inputmode": "email", "autocapitalize": "none", "spellcheck": "false"}
+"""Attributes of a text input. An ``<input type="email">`` rewrites what it is given: Chromium sends the domain in
+A-labels, and refuses a local part that is not ASCII."""
+
+
+def validate_address(value: str) -> None:
+    """Refuses what the API refuses.
+
+    Raises:
+        ValidationError: it is no address, or it could pass for another.
+    """
+    try:
+        normal_form(value)
+    except InvalidAddress as error:
+        raise ValidationError(str(error), code="invalid") from None
+
+
+class AddressFormField(forms.CharField):
+    """An e-mail address in a form: shown decoded, taken in any spelling."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"max_length": LONGEST, **options})
+
+    def prepare_value(self, value: Any) -> Any:
+        return shown(value) if isinstance(value, str) else value
 
     def to_python(self, value: Any) -> Any:
         value = super().to_python(value)
-        return value.lower() if isinstance(value, str) else value
+        return looked_up(value) if value else value
+
+    def run_validators(self, value: Any) -> None:
+        super().run_validators(value)
+        if value:
+            validate_address(value)
+
+    def widget_attrs(self, widget: forms.Widget) -> dict[str, Any]:
+        return super().widget_attrs(widget) | TYPED_AS_AN_ADDRESS
+
+
+class LowerCaseEmailField(models.EmailField):  # type: ignore[type-arg]
+    """An e-mail address in its normal form, whichever way it is written, looked up or signed in with."""
+
+    default_validators = (validate_address,)  # type: ignore[assignment]  # Instead of Django's, which differs.
+
+    def to_python(self, value: Any) -> Any:
+        value = super().to_python(value)
+        return looked_up(value) if isinstance(value, str) else value
 
     def get_prep_value(self, value: Any) -> Any:
         return self.to_python(super().get_prep_value(value))
@@ -19,3 +63,6 @@ class LowerCaseEmailField(models.EmailField):  # type: ignore[type-arg]
         value = self.to_python(super().pre_save(model_instance, add))
         setattr(model_instance, self.attname, value)
         return value
+
+    def formfield(self, **options: Any) -> Any:  # type: ignore[override]  # Of either form field.
+        return super().formfield(**{"form_class": AddressFormField, **options})

@@ -9,6 +9,8 @@ from django.db import models
 from django.db.models.functions import Lower, Now
 
 from project.accounts.fields import LowerCaseEmailField
+from project.accounts.hashes import warn_if_unreadable, warn_of_malformed
+from project.addresses import normal_form, shown
 from project.ordering import Bytewise, Moment
 from project.versions import VersionedQuerySet, VersionField
 
@@ -28,12 +30,12 @@ class UserManager(BaseUserManager["User"]):
         """Save a user; without a password nobody can log in as them.
 
         Raises:
-            ValueError: no e-mail address was given.
-            django.db.IntegrityError: the address, in any case, is taken.
+            ValueError: no address was given, or what is none (project.addresses.InvalidAddress).
+            django.db.IntegrityError: the address, in any spelling, is taken.
         """
         if not email:
             raise ValueError("a user needs an e-mail address")
-        user = self.model(email=email, **fields)
+        user = self.model(email=normal_form(email), **fields)
         user.set_password(password)
         user.save(using=self._db)
         return user
@@ -94,10 +96,33 @@ class User(AbstractBaseUser, PermissionsMixin):
         ]
 
     def __str__(self) -> str:
-        return str(self.email)
+        return self.shown_email
+
+    @property
+    def shown_email(self) -> str:
+        """The address as people read it: its domain in U-labels."""
+        return shown(self.email)
+
+    def check_password(self, raw_password: str) -> bool:
+        """Whether it is the password; a hash that cannot be read is logged, and matches none."""
+        warn_if_unreadable(self.pk, self.password)
+        try:
+            return super().check_password(raw_password)
+        except ValueError:
+            warn_of_malformed(self.pk)
+            return False
+
+    async def acheck_password(self, raw_password: str) -> bool:
+        """See ``check_password``."""
+        warn_if_unreadable(self.pk, self.password)
+        try:
+            return await super().acheck_password(raw_password)
+        except ValueError:
+            warn_of_malformed(self.pk)
+            return False
 
     def get_full_name(self) -> str:
-        return str(self.display_name or self.email)
+        return str(self.display_name or self.shown_email)
 
     def get_short_name(self) -> str:
         return self.get_full_name()

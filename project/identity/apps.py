@@ -9,8 +9,9 @@ class IdentityConfig(AppConfig):
     label = "identity"
 
     def ready(self) -> None:
-        from project.identity import sessions, triggers  # noqa: PLC0415  Models are ready by now.
+        from project.identity import devices, sessions, triggers  # noqa: PLC0415  Models are ready by now.
 
         sessions.connect()
+        devices.connect()
         pre_migrate.connect(triggers.make_way, sender=self)
         post_migrate.connect(triggers.install, sender=self)

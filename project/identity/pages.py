@@ -20,7 +20,9 @@ from oauth2_provider.models import get_device_grant_model
 from oauth2_provider.views import RPInitiatedLogoutView
 from oauthlib.common import add_params_to_uri
 
+from project.accounts.fields import TYPED_AS_AN_ADDRESS
 from project.accounts.models import User
+from project.addresses import LONGEST
 from project.clients.models import Client
 from project.identity.revocation import end_family
 from project.identity.scopes import DESCRIPTIONS, held_by
@@ -41,7 +43,8 @@ class LoginForm(AuthenticationForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["username"].widget = forms.EmailInput(attrs={"autocomplete": "username", "autofocus": True})
+        attrs = {"autocomplete": "username", "autofocus": True, "maxlength": LONGEST} | TYPED_AS_AN_ADDRESS
+        self.fields["username"].widget = forms.TextInput(attrs=attrs)
 
 
 class LoginView(Endpoint, django_views.LoginView):
