@@ -88,9 +88,9 @@ def searched(text: str) -> str:
 
     What has no ``@`` may be the beginning of a name, and stays as it is.
     """
-    if "@" not in text or len(text) > LONGEST_TYPED:
+    local, at, domain = _folded(text).rpartition("@")
+    if not at or len(text) > LONGEST_TYPED:
         return text
-    local, _, domain = _folded(text).rpartition("@")
     return f"{local}@{'.'.join(map(_label, domain.split('.')))}"
 
 

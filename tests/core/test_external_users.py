@@ -256,3 +256,38 @@ async def test_machine__as_the_issuer_marks_it__has_what_its_client_was_granted(
     assert await refused(api, trusting(), **changes), "unless the configuration says how, nobody is a machine"
     assert await refused(api, trusting(machine_when=machine_when)), "another's token is a user's"
     assert await refused(api, trusting(machine_when=machine_when), **changes, client_id=None)
+
+
+# By whatever spelling
+
+
+@pytest.mark.parametrize("spelling", ["hong@한국.example", "HONG@xn--3e0b707e.EXAMPLE"])
+async def test_email__in_either_form_of_its_domain__links(spelling: str, api: Database, database: str) -> None:
+    hong = await User.objects.acreate(email="hong@한국.example")
+
+    assert (await credential(api, trusting(users="email"), email=spelling)).principal.user_id == hong.pk
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "\uff41lice@example.com",
+        "alice\uff20example.com",
+        "al\u0130ce@example.com",
+        "ali\u0307ce@example.com",
+        "ali\u200bce@example.com",
+        "\u0430lice@example.com",
+        " alice@example.com",
+        "Alice <alice@example.com>",
+        "kelvi\u212a@example.com",
+    ],
+)
+@pytest.mark.parametrize("policy", ["email", "create"])
+async def test_email__that_is_folded_into_another__links_and_makes_nobody(
+    policy: Any, spelling: str, api: Database, alice: User
+) -> None:
+    await User.objects.acreate(email="kelvik@example.com")
+
+    assert await refused(api, trusting(users=policy), email=spelling)
+    assert await User.objects.acount() == 2
