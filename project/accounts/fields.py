@@ -64,5 +64,5 @@ class LowerCaseEmailField(models.EmailField):  # type: ignore[type-arg]
         setattr(model_instance, self.attname, value)
         return value
 
-    def formfield(self, **options: Any) -> Any:  # type: ignore[override]  # Of either form field.
+    def formfield(self, **options: Any) -> Any:
         return super().formfield(**{"form_class": AddressFormField, **options})

@@ -103,7 +103,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         """The address as people read it: its domain in U-labels."""
         return shown(self.email)
 
-    def check_password(self, raw_password: str) -> bool:
+    def check_password(self, raw_password: str | None) -> bool:
         """Whether it is the password; a hash that cannot be read is logged, and matches none."""
         warn_if_unreadable(self.pk, self.password)
         try:
@@ -112,7 +112,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             warn_of_malformed(self.pk)
             return False
 
-    async def acheck_password(self, raw_password: str) -> bool:
+    async def acheck_password(self, raw_password: str | None) -> bool:
         """See ``check_password``."""
         warn_if_unreadable(self.pk, self.password)
         try:

@@ -2,9 +2,12 @@
 
 import logging
 from collections import defaultdict
+from typing import Any
 
+from django.apps.registry import Apps
 from django.core.management.base import CommandError
 from django.db import migrations
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.models import F
 
 from project.addresses import InvalidAddress, looked_up, normal_form
@@ -15,9 +18,10 @@ NAMED = 20
 """Users whose ids one line names."""
 
 
-def rewrite(apps, schema_editor):
+def rewrite(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     users = apps.get_model("accounts", "User").objects.using(schema_editor.connection.alias)
-    rewritten, refused = {}, []
+    rewritten: dict[int, str] = {}
+    refused: list[int] = []
     for pk, email in users.values_list("pk", "email").order_by("pk").iterator():
         if (new := looked_up(email)) != email:
             rewritten[pk] = new
@@ -34,7 +38,7 @@ def rewrite(apps, schema_editor):
         )
 
 
-def _stop_if_shared(users, rewritten):
+def _stop_if_shared(users: Any, rewritten: dict[int, str]) -> None:
     """Raises CommandError: an address that is rewritten is another user's, too. Nothing has been changed by then."""
     holders = defaultdict(list)
     for pk, new in rewritten.items():
@@ -53,14 +57,14 @@ def _stop_if_shared(users, rewritten):
         )
 
 
-def _is_address(email):
+def _is_address(email: str) -> bool:
     try:
         return bool(normal_form(email))
     except InvalidAddress:
         return False
 
 
-def _named(pks):
+def _named(pks: list[int]) -> str:
     return ", ".join(map(str, pks[:NAMED])) + (f" and {len(pks) - NAMED} more" if len(pks) > NAMED else "")
 
 
