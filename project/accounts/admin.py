@@ -6,7 +6,6 @@ from django.contrib import admin
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import UserChangeForm
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -14,7 +13,6 @@ from django.utils.safestring import SafeString
 from project.accounts.fields import LowerCaseEmailField
 from project.accounts.models import User
 from project.accounts.rights import editor
-from project.addresses import searched
 
 RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")
 
@@ -63,8 +61,3 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
     @admin.display(description="e-mail address", ordering="email")
     def address(self, user: User) -> str:
         return user.shown_email
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
-    ) -> tuple[QuerySet[User], bool]:
-        return super().get_search_results(request, queryset, searched(search_term))

@@ -5,8 +5,9 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models import lookups
 
-from project.addresses import LONGEST, InvalidAddress, looked_up, normal_form, shown
+from project.addresses import LONGEST, InvalidAddress, looked_up, normal_form, searched, shown
 
 TYPED_AS_AN_ADDRESS = {"inputmode": "email", "autocapitalize": "none", "spellcheck": "false"}
 """Attributes of a text input. An ``<input type="email">`` rewrites what it is given: Chromium sends the domain in
@@ -66,3 +67,27 @@ class LowerCaseEmailField(models.EmailField):  # type: ignore[type-arg]
 
     def formfield(self, **options: Any) -> Any:
         return super().formfield(**{"form_class": AddressFormField, **options})
+
+
+class _AsStored:
+    """Lets a search for a part of an address, as the admin makes it, find what is stored encoded."""
+
+    def get_prep_lookup(self) -> Any:
+        value = super().get_prep_lookup()  # type: ignore[misc]  # The lookup's.
+        return searched(value) if isinstance(value, str) else value
+
+
+@LowerCaseEmailField.register_lookup
+class _Contains(_AsStored, lookups.Contains): ...
+
+
+@LowerCaseEmailField.register_lookup
+class _IContains(_AsStored, lookups.IContains): ...
+
+
+@LowerCaseEmailField.register_lookup
+class _StartsWith(_AsStored, lookups.StartsWith): ...
+
+
+@LowerCaseEmailField.register_lookup
+class _IStartsWith(_AsStored, lookups.IStartsWith): ...

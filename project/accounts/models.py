@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX, make_password
 from django.contrib.auth.models import PermissionsMixin
@@ -110,6 +111,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             return super().check_password(raw_password)
         except ValueError:
             warn_of_malformed(self.pk)
+            make_password(raw_password or "")  # It takes as long as a hash that can be read.
             return False
 
     async def acheck_password(self, raw_password: str | None) -> bool:
@@ -119,6 +121,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             return await super().acheck_password(raw_password)
         except ValueError:
             warn_of_malformed(self.pk)
+            await sync_to_async(make_password, thread_sensitive=False)(raw_password or "")
             return False
 
     def get_full_name(self) -> str:

@@ -26,7 +26,7 @@ from project.accounts.models import User
 from project.addresses import InvalidAddress, normal_form
 from project.config import BASE_DIR
 from tests.accounts.test_admin import PASSWORD, log_in, submit
-from tests.fixtures import IssueToken, bearer, in_thread
+from tests.fixtures import IssueToken, bearer, in_thread, make_api_key
 
 KOREAN = ("hong@한국.example", "hong@xn--3e0b707e.example", "HONG@XN--3E0B707E.EXAMPLE", "ｈong＠한국。example")
 TAKEN = [*KOREAN, "홍길동@example.com", "ada@corp.local", "josé@bücher.example", "o'neil+x@example.com"]
@@ -203,6 +203,18 @@ async def test_admin__lists_and_searches__by_the_address_as_people_read_it(
 
     assert ">hong@한국.example</a>" in page
     assert "root@example.com</a>" not in page
+
+
+@pytest.mark.asyncio
+async def test_admin__searches_what_belongs_to_a_user__by_the_address_as_people_read_it(
+    admin: httpx2.AsyncClient, database: str
+) -> None:
+    hong = await User.objects.acreate(email=KOREAN[1])
+    in_thread(make_api_key, hong)
+
+    page = (await admin.get("/admin/identity/apikey/", params={"q": "hong@한국.example"})).text
+
+    assert "a script" in page
 
 
 @pytest.mark.asyncio

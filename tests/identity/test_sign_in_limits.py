@@ -43,12 +43,13 @@ def attacked() -> None:
     """Wrong passwords for Alice, each from another network, until her account has taken all that it takes."""
     guesser = Browser()
     page = guesser.get(LOGIN)
-    answers = []
-    for number in range(101):
+    for number in range(110):  # Some more than the limit, because its window slides.
         guesser.http.defaults["REMOTE_ADDR"] = f"198.51.100.{number}"
-        answers.append(guesser.submit(LOGIN, page, username="alice@example.com", password="wrong").status_code)
-    assert set(answers[:99]) == {200}
-    assert answers[100] == 429
+        answer = guesser.submit(LOGIN, page, username="alice@example.com", password="wrong")
+        if answer.status_code == 429:
+            break
+    assert answer.status_code == 429
+    assert number >= 98, "one of the hundred may have been the owner's"
 
 
 def device_of(browser: Browser) -> str:
