@@ -54,8 +54,8 @@ def warn_if_unreadable(user_id: int | None, encoded: str) -> None:
 
 
 def warn_of_malformed(user_id: int | None) -> None:
-    """Logs, once per user, that the hasher named by the hash cannot read the rest of it."""
-    _warn(user_id, "malformed", "set a new password")
+    """Logs, once per user, that the hasher that the hash names fails to read it."""
+    _warn(user_id, "malformed, or its hasher lacks a package", "install what the hasher needs, or set a new password")
 
 
 @lru_cache(maxsize=MOST_REMEMBERED)

@@ -20,9 +20,9 @@ from project.accounts.models import User
 COOKIE = "known_device"
 SALT = "identity.known_device"
 KEPT_S = 180 * 24 * 60 * 60
-"""How long a device that nobody signs in from is remembered."""
+"""How long a device is remembered after the last sign-in from it."""
 MOST_ACCOUNTS = 5
-"""Of one device; whoever signed in first is forgotten first."""
+"""Of one device; the account that signed in longest ago is forgotten first."""
 LONGEST_COOKIE = 2000
 """Characters that are worth checking a signature over."""
 

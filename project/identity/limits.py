@@ -61,7 +61,7 @@ def network(request: HttpRequest) -> str:
 
 
 def user(request: HttpRequest) -> str:
-    """Who is logged in."""
+    """The user who is logged in."""
     return str(request.user.pk)
 
 

@@ -205,6 +205,23 @@ def test_limiter__with_redis__counts_for_all_processes_together(redis_url: str) 
     assert first.allows(limit, "somebody else")
 
 
+def test_limiter__with_redis__knows_a_network_in_every_process(redis_url: str) -> None:
+    first, second = Limiter(redis_url), Limiter(redis_url)
+
+    first.remember("192.0.2.1 account")
+
+    assert second.knows("192.0.2.1 account")
+    assert not second.knows("192.0.2.2 account")
+
+
+def test_limiter__redis_is_away__knows_the_networks_of_its_own_process() -> None:
+    alone = Limiter("redis://127.0.0.1:1/0")
+
+    alone.remember("192.0.2.1 account")
+
+    assert alone.knows("192.0.2.1 account")
+
+
 # Signing out
 
 
