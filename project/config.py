@@ -15,6 +15,8 @@ from limits import parse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from project.http_limits import MAX_HEADER_LENGTH
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRET_KEY = "development-only-and-public-never-sign-anything-real-with-it"  # noqa: S105  It is no secret: production refuses it.
 MINIMUM_SECRET_KEY_LENGTH = 50
@@ -39,6 +41,10 @@ ANSWERS_KEPT_FOR = timedelta(hours=24)
 """How long the answer to a request with an ``Idempotency-Key`` is kept."""
 HSTS_S = 60 * 60 * 24 * 365
 """How long browsers come by https only, once they have, to either half."""
+CLOCK_SKEW_S = 60.0
+"""Seconds: clocks that are set over the network differ by less, and hosts that have lost theirs for a while by more."""
+MAX_TOKEN_LENGTH = 15 * 1024
+"""Characters: an Entra token with 200 groups, the most that it puts into one, has about 12,000."""
 
 
 class StartupError(RuntimeError):
@@ -66,14 +72,19 @@ class TrustedIssuer(BaseModel):
 
     issuer: str
     """Its ``iss``, letter for letter."""
-    audiences: tuple[str, ...] = Field(min_length=1)
+    audiences: tuple[str, ...] = ()
     """Of which a token must name one: what the issuer calls this API."""
+    clients_without_audience: tuple[str, ...] = ()
+    """Client ids whose tokens may have no ``aud`` at all, as those of Cognito. Such a token is good for every API that
+    believes the issuer, so list only clients that may call this one. An ``aud`` that is there must be right."""
     algorithms: tuple[Algorithm, ...] = Field(default=("RS256",), min_length=1)
     types: tuple[str, ...] = Field(default=("at+jwt",), min_length=1)
     """What a token's ``typ`` header may be, in any case, without ``application/``; ``""`` stands for none."""
     jwks_uri: str | None = None
     """Where its public keys are; None leaves it to its OpenID Connect discovery document."""
     claims: ClaimNames = ClaimNames()
+    scope_prefix: str = ""
+    """What each scope of this API begins with at the issuer (``tandem-api/`` at Cognito). Other scopes are ignored."""
     required: Mapping[str, str] = Field(default_factory=dict)
     """Claims that a token must have with these values, as ``{"typ": "Bearer"}`` of Keycloak's access tokens."""
     users: Literal["none", "email", "create"] = "none"
@@ -81,6 +92,12 @@ class TrustedIssuer(BaseModel):
     e-mail address; or, when there is none, a new user with it."""
     machine_when: Mapping[str, str] = Field(default_factory=dict)
     """Claims by which a machine client's token is known, as ``{"sub": "{client_id}"}``. Empty: all are users'."""
+
+    @model_validator(mode="after")
+    def _for_this_api(self) -> Self:
+        if not (self.audiences or self.clients_without_audience):
+            raise ValueError(f"give audiences, the names that {self.issuer} has for this API")
+        return self
 
     @field_validator("types")
     @classmethod
@@ -163,9 +180,19 @@ class Config(BaseSettings):
     """Other issuers whose tokens ``/api`` takes, as a JSON list."""
     max_token_ttl_s: int = Field(default=24 * 60 * 60, ge=5 * 60, le=30 * 24 * 60 * 60)
     """Longest life of a token of ours: a longer one is refused, and what revokes one is remembered for that long."""
+    max_token_length: int = Field(default=MAX_TOKEN_LENGTH, ge=1024, le=MAX_HEADER_LENGTH - len("Authorization: Bearer "))
+    """Characters of the longest access token that ``/api`` reads; with its header's name it fits into one header."""
+    clock_skew_s: float = Field(default=CLOCK_SKEW_S, ge=0, le=300, allow_inf_nan=False)
+    """Seconds that the clock of an issuer, the own one included, and this process's may differ by: for so long before
+    ``iat`` and ``nbf`` and after ``exp`` a token is good. Revocation remembers what it must for the longest skew."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose scripts may call ``/api``, and get tokens for it, comma-separated: ``https://app.example.com``."""
+
+    hsts_include_subdomains: bool = False
+    """Whether browsers come by https only to every host below this one as well, for a year. They do not forget."""
+    hsts_preload: bool = False
+    """Whether browsers may ship with that rule. It takes months to leave their list."""
 
     request_timeout_s: Seconds = 30.0
     """Time a request has to begin its response (then 504)."""
@@ -256,6 +283,12 @@ class Config(BaseSettings):
         }
         if missing := [demand for demand, unmet in demands.items() if unmet]:
             raise ValueError(f"ENVIRONMENT=production needs more: {'; '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _preload_is_for_all_subdomains(self) -> Self:
+        if self.hsts_preload and not self.hsts_include_subdomains:
+            raise ValueError("HSTS_PRELOAD needs HSTS_INCLUDE_SUBDOMAINS=true: browsers list no host alone")
         return self
 
     @property

@@ -194,8 +194,10 @@ SECURE_CSP = {
 }
 SECURE_SSL_REDIRECT = config.is_production and config.is_https
 SECURE_HSTS_SECONDS = HSTS_S if SECURE_SSL_REDIRECT else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_SSL_REDIRECT
-SECURE_HSTS_PRELOAD = SECURE_SSL_REDIRECT
+SECURE_HSTS_INCLUDE_SUBDOMAINS = config.hsts_include_subdomains
+SECURE_HSTS_PRELOAD = config.hsts_preload
+# Subdomains and preloading are for whoever owns the domain to decide, because browsers do not forget.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SESSION_COOKIE_SECURE = SECURE_SSL_REDIRECT
 CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT
 CSRF_TRUSTED_ORIGINS = [config.base_url] if config.is_https else []

@@ -121,7 +121,7 @@ def test_trusted_issuers__json__are_read(monkeypatch: pytest.MonkeyPatch) -> Non
     ("entry", "reason"),
     [
         ("[{", "give a JSON list of issuers"),
-        ('[{"issuer": "https://a.example"}]', "AUDIENCES: Field required"),
+        ('[{"issuer": "https://a.example"}]', "give audiences"),
         ('[{"issuer": "https://a.example", "audiences": []}]', "AUDIENCES"),
         ('[{"issuer": "http://a.example", "audiences": ["a"]}]', "give an https:// address"),
         ('[{"issuer": "a.example", "audiences": ["a"]}]', "give an https:// address"),

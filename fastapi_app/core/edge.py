@@ -24,7 +24,9 @@ def security_headers(config: Config) -> dict[str, str]:
     """What every response of the API says to a browser; its few pages add a policy of their own."""
     always = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
     if config.is_production and config.is_https:
-        always["Strict-Transport-Security"] = f"max-age={HSTS_S}; includeSubDomains; preload"
+        options = {"includeSubDomains": config.hsts_include_subdomains, "preload": config.hsts_preload}
+        chosen = [f"max-age={HSTS_S}", *(name for name, is_chosen in options.items() if is_chosen)]
+        always["Strict-Transport-Security"] = "; ".join(chosen)
     return always
 
 

@@ -3,12 +3,15 @@
 import asyncio
 import logging
 import time
+from collections.abc import Iterator, Sequence
 from contextvars import Context
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 from joserfc.errors import JoseError
 from joserfc.jwk import Key, import_key
+from joserfc.jws import JWSRegistry
 
 from fastapi_app.core.errors import Unavailable
 from project.config import is_safe_address
@@ -20,11 +23,36 @@ ASYMMETRIC = frozenset({"RSA", "EC", "OKP"})
 """Key types (RFC 7518, section 6.1) that have a public half; a secret is nothing to publish, or to believe."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PublishedKey:
+    """A public key that an issuer publishes; the same object for as long as its keys stay the same."""
+
+    kid: str | None
+    """Its id, which is optional (RFC 7517, section 4.5) and which keys of different types may share."""
+    key: Key
+
+    def fits(self, algorithm: str) -> bool:
+        """Whether its type, curve, ``use``, ``key_ops`` and ``alg`` let it verify signatures of this algorithm."""
+        try:
+            JWSRegistry.algorithms[algorithm].check_key(self.key)
+            self.key.check_key_op("verify")
+        except JoseError:
+            return False
+        return True
+
+    def verifies(self, algorithm: str, signing_input: bytes, signature: bytes) -> bool:
+        """Whether ``signature`` is by this key, which fits the algorithm."""
+        try:
+            return JWSRegistry.algorithms[algorithm].verify(signing_input, signature, self.key)
+        except (JoseError, ValueError):
+            return False
+
+
 class IssuerKeys:
     """The keys of one issuer. Many may ask at once: they wait for one fetch.
 
-    A key that is not known is looked for again, at most once in ``cool_down_s`` seconds, so that made-up key ids cost
-    the issuer nothing. While it does not answer, what it published last is believed for ``BELIEVED_S`` seconds.
+    The issuer is asked again for a key that is not known, or when a signature is bad, at most once in ``cool_down_s``
+    seconds, so that made-up tokens cost the issuer nothing. While it does not answer, what it published last is believed for ``BELIEVED_S`` seconds.
     """
 
     LIFETIME_S = 300.0
@@ -40,28 +68,40 @@ class IssuerKeys:
         self._jwks_uri = jwks_uri
         self._http = http
         self._document: Any = None
-        self._keys: dict[str, Key] = {}
+        self._keys: tuple[PublishedKey, ...] = ()
         self._fetched_at: float | None = None
         self._good_until = 0.0
         self._fetch_again_at = 0.0
         self._fetching: asyncio.Task[None] | None = None
         self._is_out = False
 
-    def is_current(self, kid: str, key: Key) -> bool:
-        """Whether ``key`` still is what the issuer publishes as ``kid``, as far as is known without asking it."""
-        return self._keys.get(kid) is key and time.monotonic() < self._good_until
+    def is_current(self, key: PublishedKey) -> bool:
+        """Whether the issuer still publishes ``key``, as far as is known without asking it."""
+        return key in self._keys and time.monotonic() < self._good_until
 
-    async def find(self, kid: str) -> Key | None:
-        """The key with this id, or None.
+    async def find(self, kid: str | None) -> Sequence[PublishedKey]:
+        """The keys that may have signed a token with this ``kid``; all keys for a token without.
 
         Raises:
-            Unavailable: the issuer's keys are not to be had, nor were they within ``BELIEVED_S`` seconds.
+            Unavailable: the issuer's keys cannot be fetched, nor could they within ``BELIEVED_S`` seconds.
         """
-        if kid not in self._keys or time.monotonic() >= self._good_until:
+        if not self._known(kid) or time.monotonic() >= self._good_until:
             await self._refresh()
         if self._fetched_at is None:
             raise Unavailable("The token's issuer does not answer just now.")
-        return self._keys.get(kid)
+        return self._known(kid)
+
+    async def look_again(self) -> bool:
+        """Fetches the keys again, unless that was done lately; whether they have changed."""
+        before = self._keys
+        await self._refresh()
+        return self._keys is not before
+
+    def _known(self, kid: str | None) -> Sequence[PublishedKey]:
+        if kid is None:
+            return self._keys
+        named = [key for key in self._keys if key.kid == kid]
+        return named or [key for key in self._keys if key.kid is None]
 
     async def close(self) -> None:
         """Give up a fetch that is under way."""
@@ -106,7 +146,7 @@ class IssuerKeys:
 
     def _take(self, document: Any) -> None:
         if document != self._document:  # Unchanged keys stay the same objects, so that no token is verified again.
-            self._keys = dict(_readable(document["keys"]))
+            self._keys = tuple(_readable(document["keys"]))
             self._document = document
         self._fetched_at = time.monotonic()
         self._good_until = self._fetched_at + self.LIFETIME_S
@@ -120,17 +160,15 @@ class IssuerKeys:
         self._is_out = True
         now = time.monotonic()
         if self._fetched_at is not None and now - self._fetched_at >= self.BELIEVED_S:
-            self._keys, self._document, self._fetched_at = {}, None, None
+            self._keys, self._document, self._fetched_at = (), None, None
         self._good_until = now + self.cool_down_s
 
 
-def _readable(published: list[dict[str, Any]]) -> list[tuple[str, Key]]:
-    """The keys that can verify a signature, by their ids; others may stand beside them."""
-    keys = []
+def _readable(published: list[Any]) -> Iterator[PublishedKey]:
+    """The keys that can verify a signature; others may stand beside them."""
     for jwk in published:
-        if jwk.get("kty") in ASYMMETRIC and jwk.get("use", "sig") == "sig" and jwk.get("kid"):
-            try:
-                keys.append((str(jwk["kid"]), import_key(jwk)))
-            except (JoseError, ValueError) as error:
-                logger.warning("a published key cannot be read: %s: %s", jwk["kid"], error)
-    return keys
+        try:
+            if jwk["kty"] in ASYMMETRIC and jwk.get("use", "sig") == "sig":
+                yield PublishedKey(jwk.get("kid"), import_key(jwk))
+        except Exception as error:  # Whatever is wrong with one key, the others are still good.
+            logger.warning("a published key cannot be read: %s: %s", type(error).__name__, error)

@@ -100,7 +100,8 @@ async def open_resources(stack: ResourceStack, config: Config, issuer: ASGIApp) 
     """
     database = await stack.open("the database", open_database(config))
     http = await stack.open("the HTTP client", aclosing(HttpClient()))
-    revocations = await stack.open("the revocations", open_revocations(database, remember_s=config.max_token_ttl_s))
+    remember_s = config.max_token_ttl_s + 2 * config.clock_skew_s
+    revocations = await stack.open("the revocations", open_revocations(database, remember_s=remember_s))
     authenticator = await stack.open(
         "the authenticator", open_authenticator(config, database, revocations, issuer, http)
     )

@@ -122,7 +122,8 @@ async def open_authenticator(
             ),
         ]
         api_keys = await stack.enter_async_context(open_api_keys(database))
-        yield Authenticator(TokenVerifier(issuers), api_keys, revocations)
+        tokens = TokenVerifier(issuers, max_length=config.max_token_length, clock_skew_s=config.clock_skew_s)
+        yield Authenticator(tokens, api_keys, revocations)
 
 
 class Requires:

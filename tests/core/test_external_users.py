@@ -11,6 +11,7 @@ from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import connections
 from django.db.models import F
 
+from fastapi_app.core.claims import Claims
 from fastapi_app.core.credentials import Credential, Principal
 from fastapi_app.core.database import Database, open_database
 from fastapi_app.core.errors import Unauthenticated
@@ -51,7 +52,8 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 async def credential(api: Database, settings: TrustedIssuer, **changes: Any) -> Credential:
-    return await ExternalSubjects(settings, api).credential(claims(**changes), kid="a-kid")
+    expires_at = time.time() + 3600
+    return await ExternalSubjects(settings, api).credential(Claims(claims(**changes)), expires_at=expires_at, kid=None)
 
 
 async def refused(api: Database, settings: TrustedIssuer, **changes: Any) -> bool:
