@@ -180,8 +180,9 @@ class Config(BaseSettings):
     """Other issuers whose tokens ``/api`` takes, as a JSON list."""
     max_token_ttl_s: int = Field(default=24 * 60 * 60, ge=5 * 60, le=30 * 24 * 60 * 60)
     """Longest life of a token of ours: a longer one is refused, and what revokes one is remembered for that long."""
-    max_token_length: int = Field(default=MAX_TOKEN_LENGTH, ge=1024, le=MAX_HEADER_LENGTH - len("Authorization: Bearer "))
-    """Characters of the longest access token that ``/api`` reads; with its header's name it fits into one header."""
+    max_token_length: int = Field(default=MAX_TOKEN_LENGTH, ge=1024, le=MAX_HEADER_LENGTH - 22)
+    """Characters of the longest access token that ``/api`` reads. With ``Authorization: Bearer``, 22 more, it must fit
+    into one header."""
     clock_skew_s: float = Field(default=CLOCK_SKEW_S, ge=0, le=300, allow_inf_nan=False)
     """Seconds that the clock of an issuer, the own one included, and this process's may differ by: for so long before
     ``iat`` and ``nbf`` and after ``exp`` a token is good. Revocation remembers what it must for the longest skew."""

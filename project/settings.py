@@ -211,6 +211,7 @@ LOGGING = {
     },
     "formatters": {
         "line": {
+            "()": "project.logs.LineFormatter",
             "format": "{asctime} {levelname} [{correlation_id}] {name}: {message}",
             "style": "{",
         },

@@ -136,4 +136,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON")
-

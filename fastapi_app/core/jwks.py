@@ -52,7 +52,8 @@ class IssuerKeys:
     """The keys of one issuer. Many may ask at once: they wait for one fetch.
 
     The issuer is asked again for a key that is not known, or when a signature is bad, at most once in ``cool_down_s``
-    seconds, so that made-up tokens cost the issuer nothing. While it does not answer, what it published last is believed for ``BELIEVED_S`` seconds.
+    seconds, so that made-up tokens cost the issuer nothing. While it does not answer, what it published last is
+    believed for ``BELIEVED_S`` seconds.
     """
 
     LIFETIME_S = 300.0

@@ -175,10 +175,13 @@ async def _find_signer(token: UnverifiedToken, algorithm: str, keys: Keys) -> Pu
             if key.verifies(algorithm, token.signing_input, token.signature):
                 return key
         if not await keys.look_again():
-            break
+            refuse(_reason(found, suitable))
+
+
+def _reason(found: Sequence[PublishedKey], suitable: Sequence[PublishedKey]) -> str:
     if not found:
-        refuse("it is signed by an unknown key")
-    refuse("the token is not valid" if suitable else "its key is for another algorithm")
+        return "it is signed by an unknown key"
+    return "the token is not valid" if suitable else "its key is for another algorithm"
 
 
 class OwnSubjects:
