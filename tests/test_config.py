@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from project.config import Config, load
+from project.http_limits import MAX_HEADER_LENGTH
 
 SECRET = "s" * 64
 PRODUCTION = {
@@ -122,7 +123,7 @@ def test_trusted_issuers__json__are_read(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("[{", "give a JSON list of issuers"),
         ('[{"issuer": "https://a.example"}]', "give audiences"),
-        ('[{"issuer": "https://a.example", "audiences": []}]', "AUDIENCES"),
+        ('[{"issuer": "https://a.example", "audiences": []}]', "give audiences"),
         ('[{"issuer": "http://a.example", "audiences": ["a"]}]', "give an https:// address"),
         ('[{"issuer": "a.example", "audiences": ["a"]}]', "give an https:// address"),
         ('[{"issuer": "https://a.example", "audiences": ["a"], "jwks_uri": "http://a.example/k"}]', "https://"),
@@ -146,3 +147,36 @@ def test_trusted_issuers__not_safe_or_not_clear__are_refused_in_one_line(
     assert str(end.value).startswith("tandem: ")
     assert "TRUSTED_ISSUERS" in str(end.value)
     assert reason in str(end.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"MAX_TOKEN_LENGTH": "16384"}, "MAX_TOKEN_LENGTH: Input should be less than or equal to 16362"),
+        ({"MAX_TOKEN_LENGTH": "10"}, "MAX_TOKEN_LENGTH"),
+        ({"CLOCK_SKEW_S": "-1"}, "CLOCK_SKEW_S"),
+        ({"CLOCK_SKEW_S": "301"}, "CLOCK_SKEW_S"),
+        ({"CLOCK_SKEW_S": "nan"}, "CLOCK_SKEW_S"),
+        ({"HSTS_PRELOAD": "true"}, "HSTS_PRELOAD needs HSTS_INCLUDE_SUBDOMAINS=true"),
+    ],
+)
+def test_setting__out_of_bounds__stops_the_start_with_one_line(
+    values: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as end:
+        load()
+
+    assert "\n" not in str(end.value)
+    assert reason in str(end.value)
+
+
+def test_settings__of_the_verifier__have_defaults_for_large_tokens_and_late_clocks() -> None:
+    config = Config()
+
+    assert config.max_token_length > 12_000
+    assert config.max_token_length + len("Authorization: Bearer ") <= MAX_HEADER_LENGTH
+    assert config.clock_skew_s == 60
+    assert (config.hsts_include_subdomains, config.hsts_preload) == (False, False)

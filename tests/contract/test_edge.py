@@ -1,5 +1,8 @@
 """What stands around the API: other origins, security headers and policies, compression."""
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import httpx2
@@ -13,7 +16,7 @@ from starlette.types import Message
 
 from fastapi_app.core.edge import COMPRESS_FROM_BYTES, Compression, security_headers
 from project.accounts.models import User
-from project.config import Config
+from project.config import BASE_DIR, Config
 from tests.asgi.server import Server, serving
 from tests.fixtures import IssueToken, bearer
 
@@ -112,10 +115,47 @@ def production(**values: object) -> Config:
     return Config(environment="production", **{**secrets, **names, **values})  # type: ignore[arg-type]
 
 
-def test_security_headers__hsts__is_for_production_behind_https() -> None:
-    assert security_headers(production())["Strict-Transport-Security"].startswith("max-age=31536000")
-    assert "Strict-Transport-Security" not in security_headers(production(base_url="http://example.com"))
+@pytest.mark.parametrize(
+    ("values", "value"),
+    [
+        ({}, "max-age=31536000"),
+        ({"hsts_include_subdomains": True}, "max-age=31536000; includeSubDomains"),
+        ({"hsts_include_subdomains": True, "hsts_preload": True}, "max-age=31536000; includeSubDomains; preload"),
+        ({"base_url": "http://example.com", "hsts_include_subdomains": True}, None),
+    ],
+)
+def test_security_headers__hsts__is_for_the_host_alone_unless_more_is_chosen(
+    values: dict[str, object], value: str | None
+) -> None:
+    assert security_headers(production(**values)).get("Strict-Transport-Security") == value
     assert "Strict-Transport-Security" not in security_headers(Config(environment="development"))
+
+
+@pytest.mark.parametrize("chosen", [{}, {"HSTS_INCLUDE_SUBDOMAINS": "true", "HSTS_PRELOAD": "true"}])
+def test_security_headers__hsts__is_the_same_of_both_halves(chosen: dict[str, str]) -> None:
+    """In a process of its own, because Django's settings are read once."""
+    script = """
+import django; django.setup()
+from django.conf import settings
+from django.test import RequestFactory
+from django.middleware.security import SecurityMiddleware
+from django.http import HttpResponse
+from fastapi_app.core.edge import security_headers
+from project.config import config
+request = RequestFactory().get("/", secure=True, HTTP_HOST="example.com")
+page = SecurityMiddleware(lambda request: HttpResponse())(request)
+print(page.headers["Strict-Transport-Security"] == security_headers(config)["Strict-Transport-Security"])
+print(page.headers["Strict-Transport-Security"])
+"""
+    env = {
+        **os.environ, "ENVIRONMENT": "production", "SECRET_KEY": "x" * 64, "ALLOWED_HOSTS": "example.com",
+        "BASE_URL": "https://example.com", "DATABASE_URL": "postgresql://tandem@127.0.0.1/tandem",
+        "DJANGO_SETTINGS_MODULE": "project.settings", **chosen,
+    }  # fmt: skip
+    ran = subprocess.run([sys.executable, "-c", script], env=env, cwd=BASE_DIR, check=True, capture_output=True)
+
+    expected = "max-age=31536000; includeSubDomains; preload" if chosen else "max-age=31536000"
+    assert ran.stdout.decode().splitlines() == ["True", expected]
 
 
 @pytest.mark.asyncio

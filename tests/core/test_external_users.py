@@ -137,6 +137,12 @@ async def test_email__verified__links_once(api: Database, alice: User) -> None:
         {"email_verified": False},
         {"email_verified": None},
         {"email_verified": "false"},
+        {"email_verified": 0},
+        {"email_verified": "yes"},
+        {"email_verified": {"true": True}},
+        {"email": "alice@example.com\x00"},
+        {"email": "\ud800@example.com"},
+        {"email": "a" * 400 + "@example.com"},
         {"email_verified": ["true"]},
         {"email": None},
         {"email": ["alice@example.com"]},
@@ -148,6 +154,34 @@ async def test_email__not_verified_or_nobodys__is_refused(
 ) -> None:
     assert await refused(api, trusting(users="email"), **changes)
     assert await emails() == {"alice@example.com"}
+
+
+@pytest.mark.parametrize("verified", [True, "true", "True", "TRUE", 1, "1"])
+@pytest.mark.parametrize("path", ["email_verified", "https://idp.example/verified", "identity.verified"])
+async def test_email__verified_in_any_form__links(verified: object, path: str, api: Database, alice: User) -> None:
+    settings = trusting(users="email", claims=ClaimNames(email_verified=path))
+    claim = {"identity": {"verified": verified}} if path == "identity.verified" else {path: verified}
+
+    assert (await credential(api, settings, **{"email_verified": None, **claim})).principal.user_id == alice.pk
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scope": 5}, {"scope": {"users:read": 1}}, {"scope": [["users:read"]]}, {"scope": "\ud800"},
+        {"client_id": ["web"]}, {"client_id": 5}, {"client_id": "\x00"}, {"client_id": "w" * 300},
+        {"sub": "\x00"}, {"sub": "\ud800"}, {"sub": "s" * 300}, {"sub": 7},
+    ],
+    ids=repr,
+)  # fmt: skip
+async def test_claim__of_a_wrong_type__is_refused_by_either_database(
+    changes: dict[str, object], api: Database, alice: User
+) -> None:
+    await link(alice)
+
+    with pytest.raises(Unauthenticated, match="not valid"):
+        await credential(api, trusting(users="create"), **changes)
 
 
 @pytest.mark.parametrize("field", ["is_staff", "is_superuser"])
@@ -293,3 +327,12 @@ async def test_email__that_is_folded_into_another__links_and_makes_nobody(
 
     assert await refused(api, trusting(users=policy), email=spelling)
     assert await User.objects.acount() == 2
+
+
+async def test_scopes__with_the_issuers_prefix__count_without_it(api: Database, alice: User) -> None:
+    """Cognito's: the resource server's identifier and a slash."""
+    settings = trusting(machine_when={"sub": "{client_id}"}, scope_prefix="tandem-api/")
+
+    found = await credential(api, settings, sub="web", scope="tandem-api/users:read users:write other/users:write")
+
+    assert found.principal.scopes == {"users:read"}

@@ -4,8 +4,8 @@ import base64
 import hmac
 import json
 import time
+import uuid
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 from joserfc import jwt
@@ -205,7 +205,93 @@ async def test_token__no_type_at_all__is_taken_only_where_the_issuer_gives_none(
         await trusting(Publisher()).verify(untyped)
 
 
-async def test_token__clocks_differ_by_seconds__is_believed(verifier: TokenVerifier) -> None:
-    ahead = partial(token, iat=int(time.time()) + 2)
+# Clocks
 
-    assert (await principal(verifier, ahead())).user_id == 7
+
+@pytest.mark.parametrize(
+    ("skew_s", "changes", "is_believed"),
+    [
+        (60, {"iat": 50}, True),
+        (60, {"iat": 70}, False),
+        (60, {"nbf": 50}, True),
+        (60, {"nbf": 70}, False),
+        (60, {"iat": -300, "exp": -50}, True),
+        (60, {"iat": -300, "exp": -70}, False),
+        (0, {"iat": 10}, False),
+        (0, {"iat": -300, "exp": -2}, False),
+        (300, {"iat": 290, "exp": 600}, True),
+    ],
+    ids=repr,
+)
+async def test_token__clocks_differ__is_believed_within_the_skew(
+    skew_s: float, changes: dict[str, int], is_believed: bool
+) -> None:
+    issuer = Issuer(TRUSTED, Publisher().issuer_keys(), OwnSubjects(max_ttl_s=DAY_S))
+    verifier = TokenVerifier([issuer], clock_skew_s=skew_s)
+    now = int(time.time())
+    shown = token(**{name: now + ahead for name, ahead in changes.items()})
+
+    if is_believed:
+        credential, _signed_by = await verifier.verify(shown)
+        assert credential.expires_at > time.time(), "it is remembered for as long as it is believed"
+    else:
+        with pytest.raises(Unauthenticated, match=r"expired|not valid yet"):
+            await verifier.verify(shown)
+
+
+async def test_token__clock_skew__is_60_seconds_by_default(verifier: TokenVerifier) -> None:
+    now = int(time.time())
+
+    assert (await principal(verifier, token(iat=now + 55, nbf=now + 55, exp=now + 100))).user_id == 7
+    assert (await principal(verifier, token(iat=now - 100, exp=now - 50))).user_id == 7
+
+
+# Length
+
+
+def with_groups(count: int) -> str:
+    """As Entra's: a claim with the object ids of ``count`` groups, 200 at most."""
+    return token(groups=[str(uuid.uuid4()) for _ in range(count)], name="n" * 800, wids=[str(uuid.uuid4())] * 10)
+
+
+async def test_token__with_200_groups__is_taken(verifier: TokenVerifier) -> None:
+    large = with_groups(200)
+
+    assert len(large) > 12_000
+    assert (await principal(verifier, large)).user_id == 7
+
+
+async def test_token__longer_than_the_setting__is_refused() -> None:
+    issuer = Issuer(TRUSTED, Publisher().issuer_keys(), OwnSubjects(max_ttl_s=DAY_S))
+
+    with pytest.raises(Unauthenticated, match="too long"):
+        await TokenVerifier([issuer], max_length=4096).verify(with_groups(200))
+    assert (await principal(TokenVerifier([issuer], max_length=4096), token())).user_id == 7
+
+
+async def test_token__certificate_chain_in_its_header__is_taken(verifier: TokenVerifier) -> None:
+    assert (await principal(verifier, token({"x5c": ["M" * 1600] * 2}))).user_id == 7
+
+
+# Audience
+
+
+async def test_audience__absent__is_taken_only_of_clients_that_are_listed() -> None:
+    """As Cognito's access tokens are, which name their client and no audience."""
+    listed = trusting(Publisher(), audiences=(), clients_without_audience=("c",))
+    both = trusting(Publisher(), clients_without_audience=("c",))
+
+    for verifier in (listed, both):
+        assert (await principal(verifier, token(aud=None))).user_id == 7
+        with pytest.raises(Unauthenticated, match="audience"):
+            await verifier.verify(token(aud=None, client_id="other"))
+        with pytest.raises(Unauthenticated, match="audience"):
+            await verifier.verify(token(aud=None, client_id=None))
+        for wrong in ("another-api", [], "", ["another-api"]):
+            with pytest.raises(Unauthenticated, match="not valid"):
+                await verifier.verify(token(aud=wrong))
+    assert (await principal(both, token(client_id="other"))).user_id == 7, "a right audience is enough"
+    with pytest.raises(Unauthenticated, match="not valid"):
+        await listed.verify(token())
+    with pytest.raises(Unauthenticated, match="not valid"):
+        await trusting(Publisher()).verify(token(aud=None))
