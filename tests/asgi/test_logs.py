@@ -69,21 +69,20 @@ def test_message_and_exception__any_character__begin_no_record(odd: str) -> None
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(texts=st.lists(st.text(st.sampled_from([*"ab=&?%2 {}", *ODD]), max_size=12), min_size=2, max_size=2))
+@given(texts=st.lists(st.text("ab=&?%2 {}" + "".join(ODD), max_size=12), min_size=2, max_size=2))
 def test_record__any_text__is_one_record(texts: list[str]) -> None:
     assert_is_one_record(logged("%s: %r", *texts))
     assert_is_one_record(logged(texts[0].replace("%", "%%"), error=ValueError(texts[1])))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "id_token_hint", "id_token", "code", "user_code", "access_token", "refresh_token", "device_code",
-        "client_secret", "password", "token", "state", "nonce", "code_verifier", "client_assertion", "logout_token",
-        "subject_token", "registration_access_token", "csrfmiddlewaretoken", "new_password1", "api_key",
-        "ACCESS_TOKEN", "Code", "acc%65ss_token", "%63%6F%64%65", "c%6fde", "access%5Ftoken", "password[]", "%2563ode",
-    ],
-)  # fmt: skip
+NAMES = [
+    "id_token_hint", "id_token", "code", "user_code", "access_token", "refresh_token", "device_code", "client_secret",
+    "password", "token", "state", "nonce", "code_verifier", "client_assertion", "logout_token", "subject_token",
+    "registration_access_token", "csrfmiddlewaretoken", "new_password1", "api_key", "ACCESS_TOKEN", "Code",
+    "acc%65ss_token", "%63%6F%64%65", "c%6fde", "access%5Ftoken", "password[]", "%2563ode",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -100,12 +99,13 @@ def test_record__any_text__is_one_record(texts: list[str]) -> None:
         "/a?{name}=x\"{secret}'{secret};{secret}?{secret}={secret}#{secret}",
     ],
 )  # fmt: skip
-def test_secret_parameter__in_any_spelling_and_place__is_masked(form: str, name: str) -> None:
-    text = form.format(name=name, secret=SECRET)
-
-    for line in (logged("%s", text), logged(text.replace("%", "%%") + "%s", ""), logged("x", error=ValueError(text))):
-        assert SECRET not in line
-        assert "***" in line
+def test_secret_parameter__in_any_spelling_and_place__is_masked(form: str) -> None:
+    for name in NAMES:
+        text = form.format(name=name, secret=SECRET)
+        by_argument, by_message = logged("%s", text), logged(text.replace("%", "%%") + "%s", "")
+        for line in (by_argument, by_message, logged("x", error=ValueError(text))):
+            assert SECRET not in line
+            assert "***" in line
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,9 @@ def assert_nothing_was_forged(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/api/nowhere", "/admin/login/nowhere", "/static/x"])
-@pytest.mark.parametrize(
-    "odd", ["%0A", "%0D%0A", "%1B[31m", "%E2%80%A8", "%C2%85", "%E2%80%AE", "%00", "%ED%A0%80", "%FF"]
-)
-def test_process__control_characters_in_a_path__forge_no_line(odd: str, path: str, server: Server) -> None:
-    send(server, f"{path}{odd}{FORGED_IN_PATH}")
+def test_process__control_characters_in_a_path__forge_no_line(path: str, server: Server) -> None:
+    for odd in ("%0A", "%0D%0A", "%1B[31m", "%E2%80%A8", "%C2%85", "%E2%80%AE", "%00", "%ED%A0%80", "%FF"):
+        send(server, f"{path}{odd}{FORGED_IN_PATH}")
 
     assert_nothing_was_forged(server)
 
