@@ -18,7 +18,7 @@ from fastapi_app.core.database import Database
 from fastapi_app.core.errors import Unauthenticated
 from fastapi_app.core.external_users import ExternalSubjects
 from fastapi_app.core.revocation import RevocationView
-from fastapi_app.core.tokens import Issuer, OwnSubjects, TokenVerifier
+from fastapi_app.core.tokens import Issuer, OwnSubjects, Subjects, TokenVerifier
 from project.accounts.models import User
 from project.config import ClaimNames, config
 from tests.core.issuer import KEY, TRUSTED, Publisher, by_hand, claims
@@ -81,7 +81,10 @@ def verifiers() -> list[TokenVerifier]:
         "required": {"scope": "a b"},
     }
     external = [TRUSTED, TRUSTED.model_copy(update=everything), TRUSTED.model_copy(update={"users": "create"})]
-    subjects = [OwnSubjects(max_ttl_s=DAY_S), *(ExternalSubjects(at, cast("Database", OneUser())) for at in external)]
+    subjects: list[Subjects] = [
+        OwnSubjects(max_ttl_s=DAY_S),
+        *(ExternalSubjects(at, cast("Database", OneUser())) for at in external),
+    ]
     return [
         TokenVerifier([Issuer(at, Publisher().issuer_keys(), of)])
         for at, of in zip([TRUSTED, *external], subjects, strict=True)

@@ -229,7 +229,7 @@ async def test_token__clocks_differ__is_believed_within_the_skew(
     issuer = Issuer(TRUSTED, Publisher().issuer_keys(), OwnSubjects(max_ttl_s=DAY_S))
     verifier = TokenVerifier([issuer], clock_skew_s=skew_s)
     now = int(time.time())
-    shown = token(**{name: now + ahead for name, ahead in changes.items()})
+    shown = token(None, **{name: now + ahead for name, ahead in changes.items()})  # type: ignore[arg-type]
 
     if is_believed:
         credential, _signed_by = await verifier.verify(shown)
