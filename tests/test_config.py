@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from project.config import Config, load
+from project.config import BASE_DIR, Config, load
 from project.http_limits import MAX_HEADER_LENGTH
 
 SECRET = "s" * 64
@@ -180,3 +180,13 @@ def test_settings__of_the_verifier__have_defaults_for_large_tokens_and_late_cloc
     assert config.max_token_length + len("Authorization: Bearer ") <= MAX_HEADER_LENGTH
     assert config.clock_skew_s == 60
     assert (config.hsts_include_subdomains, config.hsts_preload) == (False, False)
+
+
+def test_trusted_issuers__as_the_documentation_shows_them__are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (BASE_DIR / "docs" / "identity-verifier.md").read_text()
+    monkeypatch.setenv("TRUSTED_ISSUERS", page.partition("```json\n")[2].partition("```")[0])
+
+    providers = {str(issuer.issuer).split("/")[2]: issuer for issuer in Config().trusted_issuers}
+
+    assert len(providers) == 5
+    assert providers["cognito-idp.REGION.amazonaws.com"].clients_without_audience == ("APP-CLIENT-ID",)

@@ -115,12 +115,14 @@ def checksum(token: str) -> str:
 def claims_of(token: str, media_type: str) -> dict[str, Any] | None:
     """The claims of a token of this type that we signed, expired or not; None when we did not."""
     try:
-        header = jws.extract_compact(token.encode()).headers()
+        header: object = jws.extract_compact(token.encode()).headers()
+        if not isinstance(header, dict):  # joserfc takes any JSON that contains "alg".
+            return None
         jwk = public_jwk(str(header.get("kid", "")).replace("\x00", ""))
         if jwk is None or header.get("typ") != media_type:
             return None
         claims = jwt.decode(token, import_key(jwk), algorithms=ALGORITHMS).claims
-    except (JoseError, ValueError, RecursionError):
+    except (JoseError, ValueError, TypeError, RecursionError):
         return None
     return claims if claims.get("iss") == config.base_url else None
 
