@@ -30,7 +30,33 @@ class User(Base):
     """accounts.User."""
 
     __tablename__ = "accounts_user"
-    __table_args__ = (ACCOUNTS_USER_EMAIL_UNIQUE, ACCOUNTS_USER_EMAIL_IS_LOWER_CASE)
+    __table_args__ = (
+        ACCOUNTS_USER_EMAIL_UNIQUE,
+        ACCOUNTS_USER_EMAIL_IS_LOWER_CASE,
+        sa.Index(
+            "accounts_user_created",
+            sa.text(
+                "((substr(\"created_at\" || '.000000', 1, 20) || substr(substr(\"created_at\", 21) || '000000', 1, 6)))",
+            ),
+            "id",
+        ),
+        sa.Index("accounts_user_email", sa.text('("email" COLLATE BINARY)'), "id"),
+        sa.Index("accounts_user_name", sa.text('(LOWER("display_name") COLLATE BINARY)'), "id"),
+        sa.Index("accounts_user_inactive", "id", sqlite_where=sa.text('"is_active" = 0')),
+        sa.Index(
+            "accounts_user_inactive_created",
+            sa.text(
+                "((substr(\"created_at\" || '.000000', 1, 20) || substr(substr(\"created_at\", 21) || '000000', 1, 6)))",
+            ),
+            "id",
+            sqlite_where=sa.text('"is_active" = 0'),
+        ),
+        sa.Index(
+            "accounts_user_inactive_email",
+            sa.text('("email" COLLATE BINARY)'),
+            sqlite_where=sa.text('"is_active" = 0'),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     last_login: Mapped[datetime.datetime | None] = mapped_column(UtcDateTime)
@@ -77,7 +103,7 @@ class UserGroups(Base):
     """accounts.User.groups."""
 
     __tablename__ = "accounts_user_groups"
-    __table_args__ = (sa.UniqueConstraint("user_id", "group_id"),)
+    __table_args__ = (sa.UniqueConstraint("user_id", "group_id"), sa.Index(None, "user_id"), sa.Index(None, "group_id"))
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     user_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("accounts_user.id"))
@@ -88,7 +114,11 @@ class UserUserPermissions(Base):
     """accounts.User.user_permissions."""
 
     __tablename__ = "accounts_user_user_permissions"
-    __table_args__ = (sa.UniqueConstraint("user_id", "permission_id"),)
+    __table_args__ = (
+        sa.UniqueConstraint("user_id", "permission_id"),
+        sa.Index(None, "user_id"),
+        sa.Index(None, "permission_id"),
+    )
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     user_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("accounts_user.id"))
@@ -102,7 +132,7 @@ class KeptAnswer(Base):
     """idempotency.KeptAnswer."""
 
     __tablename__ = "idempotency_keptanswer"
-    __table_args__ = (IDEMPOTENCY_KEY_UNIQUE,)
+    __table_args__ = (IDEMPOTENCY_KEY_UNIQUE, sa.Index("idempotency_created", "created_at"))
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     caller: Mapped[str] = mapped_column(sa.String(255))
@@ -138,6 +168,10 @@ class RevocationEvent(Base):
     """identity.RevocationEvent."""
 
     __tablename__ = "identity_revocationevent"
+    __table_args__ = (
+        sa.Index("identity_revocation_created", "created_at"),
+        sa.Index("identity_revocation_subject", "subject", "kind"),
+    )
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     kind: Mapped[str] = mapped_column(sa.String(8))
@@ -154,7 +188,7 @@ class ApiKey(Base):
     """identity.ApiKey."""
 
     __tablename__ = "identity_apikey"
-    __table_args__ = (IDENTITY_APIKEY_HASH_UNIQUE,)
+    __table_args__ = (IDENTITY_APIKEY_HASH_UNIQUE, sa.Index(None, "owner_id"))
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(100))
@@ -177,7 +211,7 @@ class ExternalIdentity(Base):
     """identity.ExternalIdentity."""
 
     __tablename__ = "identity_externalidentity"
-    __table_args__ = (IDENTITY_EXTERNALIDENTITY_UNIQUE,)
+    __table_args__ = (IDENTITY_EXTERNALIDENTITY_UNIQUE, sa.Index(None, "user_id"))
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     issuer: Mapped[str] = mapped_column(sa.String(255))
@@ -212,7 +246,11 @@ class GroupPermissions(Base):
     """auth.Group.permissions."""
 
     __tablename__ = "auth_group_permissions"
-    __table_args__ = (sa.UniqueConstraint("group_id", "permission_id"),)
+    __table_args__ = (
+        sa.UniqueConstraint("group_id", "permission_id"),
+        sa.Index(None, "group_id"),
+        sa.Index(None, "permission_id"),
+    )
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     group_id: Mapped[int] = mapped_column(sa.Integer, sa.ForeignKey("auth_group.id"))
@@ -223,7 +261,7 @@ class Permission(Base):
     """auth.Permission."""
 
     __tablename__ = "auth_permission"
-    __table_args__ = (sa.UniqueConstraint("content_type_id", "codename"),)
+    __table_args__ = (sa.UniqueConstraint("content_type_id", "codename"), sa.Index(None, "content_type_id"))
 
     id: Mapped[int] = mapped_column(sa.Integer, sa.Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(255))

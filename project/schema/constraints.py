@@ -1,7 +1,6 @@
 """The constraints that a writer may want to know by name, as constants that an IntegrityError is compared with.
 
-Conditions are written as SQLite has them. Plain indexes, and constraints that only PostgreSQL has, stay out: they need
-no recognising, and bind all the same.
+Conditions are written as SQLite has them. Constraints that only PostgreSQL has stay out: they bind all the same.
 """
 
 from collections.abc import Iterable, Iterator
@@ -63,7 +62,7 @@ def _unique_constraint(model: type[models.Model], declared: models.UniqueConstra
 
 def _unique_index(model: type[models.Model], declared: models.UniqueConstraint) -> Call:
     """Django makes an index where a unique constraint has a condition, or is on expressions."""
-    expressions, condition = sqlite.unique_index(model, declared)
+    expressions, condition = sqlite.index(model, declared)
     on = _columns(model, declared.fields) if declared.fields else [_sql(expressions)]
     where = [f"sqlite_where={_sql(condition)}"] if condition else []
     return Call("sa.Index", [quoted(declared.name), *on, "unique=True", *where])

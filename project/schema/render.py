@@ -1,6 +1,6 @@
 """Models in, the text of a SQLAlchemy module out: a function of the models alone, whichever database they live in."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
@@ -8,6 +8,7 @@ from django.db import models
 
 from project.schema.columns import Attribute, column
 from project.schema.constraints import Constraint, constraints
+from project.schema.indexes import indexes
 from project.schema.names import class_names
 from project.schema.relations import ClassNames, Model, concrete, relationships
 from project.schema.source import INDENT, Call, imports, quoted
@@ -78,6 +79,7 @@ class _Table:
         self._columns = [column(field) for field in model._meta.local_fields if field.column]
         self._relationships = list(relationships(model, names))
         self._constraints = constraints(model)
+        self._indexes = indexes(model)
 
     @property
     def imports(self) -> Iterator[str]:
@@ -94,8 +96,8 @@ class _Table:
         yield f'{INDENT}"""{_described(self._model)}."""'
         yield ""
         yield f"{INDENT}__tablename__ = {quoted(self._model._meta.db_table)}"
-        if self._constraints:
-            yield from _table_arguments(self._constraints)
+        if arguments := [*(one.name or one.call for one in self._constraints), *self._indexes]:
+            yield from Call("", arguments).lines("__table_args__ = ", INDENT)
         for attributes in filter(None, (self._columns, self._relationships)):
             yield ""
             for attribute in attributes:
@@ -112,11 +114,6 @@ def _described(model: Model) -> str:
 
 def _constant(constraint: Constraint) -> list[str]:
     return constraint.call.lines(f"{constraint.name} = ", "")
-
-
-def _table_arguments(constraints_of_table: Sequence[Constraint]) -> list[str]:
-    arguments = Call("", [constraint.name or constraint.call for constraint in constraints_of_table])
-    return arguments.lines("__table_args__ = ", INDENT)
 
 
 def _attribute(attribute: Attribute) -> list[str]:

@@ -35,10 +35,10 @@ def check_condition(model: type[models.Model], constraint: models.CheckConstrain
         return sql.removeprefix(f"CONSTRAINT {editor.quote_name(constraint.name)} CHECK (").removesuffix(")")
 
 
-def unique_index(model: type[models.Model], constraint: models.UniqueConstraint) -> tuple[str, str]:
-    """What an index of a unique constraint is on, and the condition it holds under or an empty text, in SQL."""
+def index(model: type[models.Model], declared: models.Index | models.UniqueConstraint) -> tuple[str, str]:
+    """What an index, or the one of a unique constraint, is on, and its condition or an empty text, in SQL."""
     with schema_editor() as editor:
-        parts: dict[str, object] = vars(constraint.create_sql(model, editor))["parts"]
+        parts: dict[str, object] = vars(declared.create_sql(model, editor))["parts"]
         return str(parts["columns"]), str(parts["condition"]).removeprefix(" WHERE ")
 
 

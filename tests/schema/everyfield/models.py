@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
+from project.ordering import Bytewise, Moment
 from tests.schema.everyfield.fields import ColourField
 
 
@@ -201,4 +202,44 @@ class Constrained(models.Model):
             models.UniqueConstraint(fields=["name", "kind"], name="constrained_name_kind"),
             models.UniqueConstraint(fields=["kind"], condition=models.Q(is_open=True), name="constrained_one_open"),
             models.UniqueConstraint(Lower("name"), "high", name="constrained_lower_name"),
+        ]
+
+
+class Parcel(models.Model):
+    """A table whose list has an order, a filter, a range and a search of each kind."""
+
+    number = models.CharField(max_length=40)
+    weight = models.BigIntegerField(db_default=0)
+    sent_at = models.DateTimeField(db_default=Now())
+    arrived_at = models.DateTimeField(null=True)
+    place = models.CharField(max_length=40)
+    note = models.CharField(max_length=40, null=True)
+    is_lost = models.BooleanField(db_default=False)
+    is_paid = models.BooleanField(db_default=True)
+    sender = models.ForeignKey(Author, models.CASCADE, related_name="parcels")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["number"], name="parcel_number_unique")]
+        indexes: ClassVar = [
+            models.Index(Bytewise("number"), name="parcel_number"),
+            models.Index("weight", "id", name="parcel_weight"),
+            models.Index(Moment("sent_at"), "id", name="parcel_sent"),
+            models.Index(Bytewise("place"), "id", name="parcel_place"),
+            models.Index(Bytewise(Lower("place")), "id", name="parcel_place_in_any_case"),
+            *(
+                index
+                for flag, rare in (("is_lost", True), ("is_paid", False))
+                for index in (
+                    models.Index("id", condition=models.Q(**{flag: rare}), name=f"parcel_{flag}_id"),
+                    models.Index(Bytewise("number"), condition=models.Q(**{flag: rare}), name=f"parcel_{flag}_number"),
+                    models.Index("weight", "id", condition=models.Q(**{flag: rare}), name=f"parcel_{flag}_weight"),
+                    models.Index(Moment("sent_at"), "id", condition=models.Q(**{flag: rare}), name=f"parcel_{flag}_at"),
+                    models.Index(Bytewise("place"), "id", condition=models.Q(**{flag: rare}), name=f"parcel_{flag}_by"),
+                )
+            ),
+            models.Index("sender", "id", name="parcel_sender"),
+            models.Index("sender", Bytewise("number"), name="parcel_sender_number"),
+            models.Index("sender", "weight", "id", name="parcel_sender_weight"),
+            models.Index("sender", Moment("sent_at"), "id", name="parcel_sender_sent"),
+            models.Index("sender", Bytewise("place"), "id", name="parcel_sender_place"),
         ]

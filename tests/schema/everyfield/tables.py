@@ -36,6 +36,7 @@ class Sample(Base):
     """everyfield.Sample."""
 
     __tablename__ = "everyfield_sample"
+    __table_args__ = (sa.Index(None, "slug"),)
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     small: Mapped[int | None] = mapped_column(sa.SmallInteger)
@@ -122,6 +123,7 @@ class Numbered(Base):
     """everyfield.Numbered."""
 
     __tablename__ = "everyfield_numbered"
+    __table_args__ = (sa.Index(None, "small_id"), sa.Index(None, "medium_id"), sa.Index(None, "identified_id"))
 
     number: Mapped[int] = mapped_column(sa.Integer, primary_key=True, autoincrement=False)
     small_id: Mapped[int] = mapped_column(sa.SmallInteger, sa.ForeignKey("everyfield_small.id", ondelete="CASCADE"))
@@ -188,6 +190,7 @@ class Author(Base):
     """everyfield.Author."""
 
     __tablename__ = "everyfield_author"
+    __table_args__ = (sa.Index(None, "mentor_id"),)
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(40))
@@ -257,13 +260,23 @@ class Author(Base):
         passive_deletes="all",
         lazy="raise",
     )
+    parcels: Mapped[list["Parcel"]] = relationship(
+        foreign_keys="Parcel.sender_id",
+        back_populates="sender",
+        passive_deletes="all",
+        lazy="raise",
+    )
 
 
 class AuthorFriends(Base):
     """everyfield.Author.friends."""
 
     __tablename__ = "everyfield_author_friends"
-    __table_args__ = (sa.UniqueConstraint("from_author_id", "to_author_id"),)
+    __table_args__ = (
+        sa.UniqueConstraint("from_author_id", "to_author_id"),
+        sa.Index(None, "from_author_id"),
+        sa.Index(None, "to_author_id"),
+    )
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     from_author_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("everyfield_author.id"))
@@ -274,7 +287,11 @@ class AuthorFollows(Base):
     """everyfield.Author.follows."""
 
     __tablename__ = "everyfield_author_follows"
-    __table_args__ = (sa.UniqueConstraint("from_author_id", "to_author_id"),)
+    __table_args__ = (
+        sa.UniqueConstraint("from_author_id", "to_author_id"),
+        sa.Index(None, "from_author_id"),
+        sa.Index(None, "to_author_id"),
+    )
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     from_author_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("everyfield_author.id"))
@@ -297,6 +314,7 @@ class Book(Base):
     """everyfield.Book."""
 
     __tablename__ = "everyfield_book"
+    __table_args__ = (sa.Index(None, "author_id"), sa.Index(None, "edited_by"))
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     title: Mapped[str] = mapped_column(sa.String(40))
@@ -331,7 +349,7 @@ class BookTags(Base):
     """everyfield.Book.tags."""
 
     __tablename__ = "everyfield_book_tags"
-    __table_args__ = (sa.UniqueConstraint("book_id", "tag_id"),)
+    __table_args__ = (sa.UniqueConstraint("book_id", "tag_id"), sa.Index(None, "book_id"), sa.Index(None, "tag_id"))
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     book_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("everyfield_book.id"))
@@ -342,6 +360,7 @@ class Loan(Base):
     """everyfield.Loan."""
 
     __tablename__ = "everyfield_loan"
+    __table_args__ = (sa.Index(None, "book_id"), sa.Index(None, "reader_id"), sa.Index(None, "lender_id"))
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     book_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("everyfield_book.id"))
@@ -358,6 +377,7 @@ class Review(Base):
     """everyfield.Review."""
 
     __tablename__ = "everyfield_review"
+    __table_args__ = (sa.Index(None, "novel_id"), sa.Index(None, "tag_id"), sa.Index(None, "archived_id"))
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     novel_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("everyfield_book.id"))
@@ -410,6 +430,7 @@ class Awkward(Base):
     """everyfield.Awkward."""
 
     __tablename__ = "awkward table"
+    __table_args__ = (sa.Index(None, "registry_id"),)
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     class_: Mapped[str] = mapped_column("class", sa.String(5))
@@ -427,7 +448,11 @@ class AwkwardTags(Base):
     """everyfield.Awkward.tags."""
 
     __tablename__ = "awkward table_tags"
-    __table_args__ = (sa.UniqueConstraint("awkward_id", "tag_id"),)
+    __table_args__ = (
+        sa.UniqueConstraint("awkward_id", "tag_id"),
+        sa.Index(None, "awkward_id"),
+        sa.Index(None, "tag_id"),
+    )
 
     id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
     awkward_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("awkward table.id"))
@@ -501,3 +526,68 @@ class Constrained(Base):
     is_open: Mapped[bool] = mapped_column(sa.Boolean)
     low: Mapped[int] = mapped_column(sa.Integer)
     high: Mapped[int] = mapped_column(sa.Integer)
+
+
+PARCEL_NUMBER_UNIQUE = sa.UniqueConstraint("number", name="parcel_number_unique")
+
+
+class Parcel(Base):
+    """everyfield.Parcel."""
+
+    __tablename__ = "everyfield_parcel"
+    __table_args__ = (
+        PARCEL_NUMBER_UNIQUE,
+        sa.Index("parcel_number", sa.text('("number" COLLATE BINARY)')),
+        sa.Index("parcel_weight", "weight", "id"),
+        sa.Index(
+            "parcel_sent",
+            sa.text("((substr(\"sent_at\" || '.000000', 1, 20) || substr(substr(\"sent_at\", 21) || '000000', 1, 6)))"),
+            "id",
+        ),
+        sa.Index("parcel_place", sa.text('("place" COLLATE BINARY)'), "id"),
+        sa.Index("parcel_place_in_any_case", sa.text('(LOWER("place") COLLATE BINARY)'), "id"),
+        sa.Index("parcel_is_lost_id", "id", sqlite_where=sa.text('"is_lost" = 1')),
+        sa.Index("parcel_is_lost_number", sa.text('("number" COLLATE BINARY)'), sqlite_where=sa.text('"is_lost" = 1')),
+        sa.Index("parcel_is_lost_weight", "weight", "id", sqlite_where=sa.text('"is_lost" = 1')),
+        sa.Index(
+            "parcel_is_lost_at",
+            sa.text("((substr(\"sent_at\" || '.000000', 1, 20) || substr(substr(\"sent_at\", 21) || '000000', 1, 6)))"),
+            "id",
+            sqlite_where=sa.text('"is_lost" = 1'),
+        ),
+        sa.Index("parcel_is_lost_by", sa.text('("place" COLLATE BINARY)'), "id", sqlite_where=sa.text('"is_lost" = 1')),
+        sa.Index("parcel_is_paid_id", "id", sqlite_where=sa.text('"is_paid" = 0')),
+        sa.Index("parcel_is_paid_number", sa.text('("number" COLLATE BINARY)'), sqlite_where=sa.text('"is_paid" = 0')),
+        sa.Index("parcel_is_paid_weight", "weight", "id", sqlite_where=sa.text('"is_paid" = 0')),
+        sa.Index(
+            "parcel_is_paid_at",
+            sa.text("((substr(\"sent_at\" || '.000000', 1, 20) || substr(substr(\"sent_at\", 21) || '000000', 1, 6)))"),
+            "id",
+            sqlite_where=sa.text('"is_paid" = 0'),
+        ),
+        sa.Index("parcel_is_paid_by", sa.text('("place" COLLATE BINARY)'), "id", sqlite_where=sa.text('"is_paid" = 0')),
+        sa.Index("parcel_sender", "sender_id", "id"),
+        sa.Index("parcel_sender_number", "sender_id", sa.text('("number" COLLATE BINARY)')),
+        sa.Index("parcel_sender_weight", "sender_id", "weight", "id"),
+        sa.Index(
+            "parcel_sender_sent",
+            "sender_id",
+            sa.text("((substr(\"sent_at\" || '.000000', 1, 20) || substr(substr(\"sent_at\", 21) || '000000', 1, 6)))"),
+            "id",
+        ),
+        sa.Index("parcel_sender_place", "sender_id", sa.text('("place" COLLATE BINARY)'), "id"),
+        sa.Index(None, "sender_id"),
+    )
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
+    number: Mapped[str] = mapped_column(sa.String(40))
+    weight: Mapped[int] = mapped_column(sa.BigInteger, server_default=sa.FetchedValue())
+    sent_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
+    arrived_at: Mapped[datetime.datetime | None] = mapped_column(UtcDateTime)
+    place: Mapped[str] = mapped_column(sa.String(40))
+    note: Mapped[str | None] = mapped_column(sa.String(40))
+    is_lost: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.FetchedValue())
+    is_paid: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.FetchedValue())
+    sender_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("everyfield_author.id"))
+
+    sender: Mapped["Author"] = relationship(foreign_keys=[sender_id], back_populates="parcels", lazy="raise")
