@@ -3,14 +3,17 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from http import HTTPStatus
+from collections.abc import Callable, Sequence
+from functools import partial
+from http import HTTPMethod, HTTPStatus
 from typing import Any
 
 from fastapi import Response
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.requests import Request
 
+from fastapi_app.core.documentation import Documentation
 from fastapi_app.core.errors import InvalidParameter, PreconditionRequired
 from fastapi_app.core.statements import Row
 from project.asgi_scope import header
@@ -22,7 +25,6 @@ ETAG_HEADER: dict[str, Any] = {
         "schema": {"type": "string"},
     }
 }
-"""How ``responses`` declare it."""
 _is_version = re.compile(r"[0-9]{1,19}").fullmatch
 """Whether a text may be a version: a bigint, which has no more digits."""
 
@@ -101,6 +103,34 @@ class EntityTags:
         return frozenset(int(number) for number in numbers if _is_version(number))
 
 
+type Answer = Row | Response
+type Tag = Callable[[Row], Answer]
+"""Gives the response to a request for one row its entity tag, or answers 304 in its place."""
+
+
+class Tagged:
+    """A dependency: what a route passes the row through that it answers with.
+
+    The response then carries the row's ``ETag``; a GET whose ``If-None-Match`` has that tag is answered with 304.
+    """
+
+    def __init__(self, tags: EntityTags) -> None:
+        self._tags = tags
+
+    async def __call__(self, request: Request, response: Response) -> Tag:
+        if request.method == HTTPMethod.GET:
+            return partial(self._tags.answer, request=request, response=response)
+        return partial(self._tags.mark, response=response)
+
+    def documentation(self, route: APIRoute) -> Documentation:
+        """Returns the header of the response, and for a GET the condition and its response."""
+        status = route.status_code or HTTPStatus.OK.value
+        if HTTPMethod.GET not in (route.methods or ()):
+            return Documentation(responses={status: {"headers": ETAG_HEADER}})
+        not_modified = {"description": "Not Modified", "headers": ETAG_HEADER}
+        return Documentation([IF_NONE_MATCH], {status: {"headers": ETAG_HEADER}, 304: not_modified})
+
+
 class IfMatch:
     """A dependency: the versions that a change may begin from, by ``If-Match``; None is any.
 
@@ -121,26 +151,24 @@ class IfMatch:
             raise PreconditionRequired
         return None
 
+    def documentation(self, route: APIRoute) -> Documentation:
+        """Returns the header."""
+        return Documentation([IF_MATCH_REQUIRED if self._required else IF_MATCH])
+
 
 def _parameter(name: str, description: str, *, required: bool = False) -> dict[str, Any]:
     return {
-        "parameters": [
-            {
-                "name": name,
-                "in": "header",
-                "required": required,
-                "description": description,
-                "schema": {"type": "string"},
-                "example": '"7-1f2e3d4c"',
-            }
-        ]
+        "name": name,
+        "in": "header",
+        "required": required,
+        "description": description,
+        "schema": {"type": "string"},
+        "example": '"7-1f2e3d4c"',
     }
 
 
 IF_NONE_MATCH = _parameter("If-None-Match", "Entity tags, or *: 304 when the present one is among them.")
-"""``openapi_extra`` of a route that ``EntityTags.answer`` answers."""
 IF_MATCH = _parameter("If-Match", "Entity tags, or *: 412 when the present one is not among them.")
 IF_MATCH_REQUIRED = _parameter(
     "If-Match", "Entity tags, or *: 412 when the present one is not among them, 428 without any.", required=True
 )
-"""``openapi_extra`` of a route with ``IfMatch``."""

@@ -6,14 +6,17 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Any, Self
 from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
+from fastapi_app.core.documentation import Documentation
 from fastapi_app.core.errors import InvalidParameter
 from fastapi_app.core.statements import Row
 from project.config import config
@@ -90,11 +93,11 @@ class QueryOf[Q: PageQuery]:
             faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors(include_url=False)]
             raise RequestValidationError(faults) from error
 
-    @property
-    def documented(self) -> dict[str, Any]:
-        """``openapi_extra`` of the route."""
+    def documentation(self, route: APIRoute) -> Documentation:
+        """Returns the parameters, and the links of the page."""
         schema = self._kind.model_json_schema()
-        return {"parameters": [_parameter(name, said, schema) for name, said in schema["properties"].items()]}
+        parameters = [_parameter(name, said, schema) for name, said in schema["properties"].items()]
+        return Documentation(parameters, {route.status_code or HTTPStatus.OK.value: {"headers": LINK_HEADER}})
 
 
 def _parameter(name: str, said: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +173,6 @@ LINK_HEADER: dict[str, Any] = {
         "schema": {"type": "string"},
     }
 }
-"""How a page's ``responses`` declare it."""
 
 
 def page_links(request: Request, page: PageOf) -> str:

@@ -4,10 +4,12 @@ from collections.abc import Coroutine, Iterable
 from http import HTTPStatus
 from inspect import signature
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
@@ -55,6 +57,17 @@ class ContractRoute(DirectRoute):
     def _negotiate(self, scope: Scope) -> None:
         if self._is_negotiated and header(scope, b"accept") not in self._accepted_by_all:
             preferred(scope, self._media_types)
+
+
+LOCATION: dict[int | str, dict[str, Any]] = {
+    201: {"headers": {"Location": {"description": "The address of the new resource.", "schema": {"type": "string"}}}}
+}
+"""``responses`` of a route that creates a resource."""
+
+
+def location(request: Request, resource_id: object) -> str:
+    """The ``Location`` (RFC 9110, section 10.2.2) of a resource that was created by a POST to its list."""
+    return f"{quote(request.scope['path'])}/{resource_id}"
 
 
 def media_types(route: APIRoute) -> tuple[str, ...]:

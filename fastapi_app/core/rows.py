@@ -9,14 +9,18 @@ import io
 import json
 import re
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
+from fastapi import Depends, Query
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
+from fastapi_app.core.documentation import Documentation
 from fastapi_app.core.errors import InvalidRows, UnsupportedMediaType, json_pointer
 from fastapi_app.core.negotiation import preferred
 from fastapi_app.core.statements import Row
@@ -102,6 +106,16 @@ class Faults:
         """Raise InvalidRows, with what was noted in the order of the lines, if anything was."""
         if self._errors:
             raise self._told()
+
+    def once[T](
+        self, rows: Sequence["Lined[T]"], value: Callable[[T], Any], detail: str, pointer: str
+    ) -> dict[Any, int]:
+        """Note each row whose value an earlier row has, whose ``{line}`` is in ``detail``; the line of each value."""
+        lines = dict[Any, int]()
+        for one in rows:
+            if (first := lines.setdefault(value(one.row), one.line)) != one.line:
+                self.add(one.line, detail.format(line=first), pointer)
+        return lines
 
     def _told(self) -> InvalidRows:
         self._keep_first()
@@ -227,7 +241,54 @@ def _unescaped(cell: str) -> str:
     return cell[1:] if _is_escaped_formula(cell) else cell
 
 
+class RowsOf[T: BaseModel]:
+    """A dependency: the rows of the file that is sent, and the faults found in it so far.
+
+    ``example`` is a row as the documentation shows it.
+    """
+
+    def __init__(self, schema: type[T], *, at_most: int, example: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._at_most = at_most
+        self._example = example
+
+    async def __call__(self, request: Request) -> tuple[Sequence[Lined[T]], Faults]:
+        faults = Faults()
+        form = format_of_body(request)
+        rows = await read_rows(request.stream(), form, self._schema, at_most=self._at_most, faults=faults)
+        return rows, faults
+
+    def documentation(self, _route: APIRoute) -> Documentation:
+        """Returns the forms of the file, each with an example."""
+        content = {
+            media_type: {"schema": {"type": "string"}, "example": self._written(form)}
+            for media_type, form in _FORMATS.items()
+        }
+        return Documentation(request_body={"required": True, "content": content})
+
+    def _written(self, form: Format) -> str:
+        if form is Format.JSONL:
+            return f"{json.dumps(self._example)}\n"
+        return _csv([list(self._example), list(self._example.values())]).decode().replace("\r\n", "\n")
+
+
 # Writing
+
+FILE: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_type in _FORMATS}
+"""The ``content`` of a response that is a file."""
+
+
+async def _export_format(
+    request: Request,
+    wanted: Annotated[
+        Format | None, Query(alias="format", description="Says it for those who cannot send Accept.")
+    ] = None,
+) -> Format:
+    return wanted or format_to_send(request)
+
+
+ExportFormat = Annotated[Format, Depends(_export_format)]
+"""The form to export in: by the parameter ``format``, or else by ``Accept``."""
 
 
 class RowWriter:
@@ -249,6 +310,13 @@ class RowWriter:
                 yield b"".join(
                     b"%s\n" % json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() for row in shown
                 )
+
+    def response(self, batches: AsyncIterable[Sequence[Row]], form: Format, name: str) -> StreamingResponse:
+        """The file as a download that is called ``name`` and its form."""
+        disposition = f'attachment; filename="{name}.{form}"'
+        return StreamingResponse(
+            self.write(batches, form), media_type=form.media_type, headers={"Content-Disposition": disposition}
+        )
 
 
 def _cell(value: Any) -> str:

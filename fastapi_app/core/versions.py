@@ -7,7 +7,7 @@ A version is a list of routers. A newer one names those that it changes and inhe
 A route with the method and the path of an inherited one takes its place. All versions are served side by side.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from fastapi_app.core import problem_types
 from fastapi_app.core.deprecation import Deprecation, deprecated
+from fastapi_app.core.documentation import dependants, documentation_of
 from fastapi_app.core.problem_types import ProblemType
 from fastapi_app.core.problems import documented, merged
 from fastapi_app.core.routing import add_route, media_types, method_not_allowed
@@ -60,12 +61,15 @@ def add_version(api: FastAPI, version: Version) -> None:
     """Serve the routes of ``version``, each with the problems that any route can answer with in its document."""
     routes = version.routes
     for route in routes:
-        extra = {**(route.openapi_extra or {}), **(deprecated(version.deprecation) if version.deprecation else {})}
+        found = documentation_of(route)
+        extra = found.added_to(route.openapi_extra or {})
+        if version.deprecation:
+            extra |= deprecated(version.deprecation)
         add_route(
             api,
             f"/{version.name}{route.path}",
             route,
-            responses=merged(route.responses, documented(*_problems_of_any(route))),
+            responses=merged(merged(route.responses, found.responses), documented(*_problems_of_any(route, extra))),
             openapi_extra=extra or None,
         )
         _refuse_other_methods(api, f"/{version.name}", route, routes)
@@ -90,17 +94,16 @@ def _refuse_other_methods(api: FastAPI, prefix: str, route: APIRoute, routes: Se
         api.add_route(f"{prefix}{route.path}", refuse, methods=sorted(hidden), include_in_schema=False)
 
 
-def _problems_of_any(route: APIRoute) -> Iterator[ProblemType]:
-    """What a route of this making can answer with, whatever its domain."""
+def _problems_of_any(route: APIRoute, extra: Mapping[str, Any]) -> Iterator[ProblemType]:
+    """The problems that any route of this making can answer with, whatever its domain."""
     yield problem_types.BAD_REQUEST
     if scopes_of(route) is not None:
         yield from (problem_types.UNAUTHENTICATED, problem_types.FORBIDDEN)
     if media_types(route):
         yield problem_types.NOT_ACCEPTABLE
-    extra = route.openapi_extra or {}
     if has_body := route.body_field is not None or "requestBody" in extra:
         yield from (problem_types.CONTENT_TOO_LARGE, problem_types.UNSUPPORTED_MEDIA_TYPE)
-    if has_body or extra.get("parameters") or any(_parameters(dependant) for dependant in _dependants(route.dependant)):
+    if has_body or extra.get("parameters") or any(_parameters(dependant) for dependant in dependants(route.dependant)):
         yield problem_types.INVALID_REQUEST
     yield from problem_types.OF_ANY_ROUTE
 
@@ -111,11 +114,5 @@ def _parameters(dependant: Dependant) -> list[Any]:
 
 def scopes_of(route: APIRoute) -> list[str] | None:
     """The scopes that ``route`` demands of its caller; None when anyone may call it."""
-    demands = [found.call for found in _dependants(route.dependant) if isinstance(found.call, Requires)]
+    demands = [found.call for found in dependants(route.dependant) if isinstance(found.call, Requires)]
     return sorted({scope for demand in demands for scope in demand.scopes}) if demands else None
-
-
-def _dependants(dependant: Dependant) -> Iterator[Dependant]:
-    yield dependant
-    for dependency in dependant.dependencies:
-        yield from _dependants(dependency)

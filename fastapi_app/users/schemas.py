@@ -1,57 +1,14 @@
 """Users as the API's clients see and send them."""
 
 import datetime
-import re
-import unicodedata
 from enum import StrEnum
 from typing import Annotated, TypedDict
 
-from pydantic import (
-    MISSING,
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StringConstraints,
-)
+from pydantic import MISSING, BaseModel, ConfigDict, Field, StrictBool
 
 from fastapi_app.core.emails import EmailAddress, LookedUpEmail, SearchedEmail, ShownEmail
+from fastapi_app.core.fields import Moment, Name, Text
 from fastapi_app.core.pagination import PageQuery
-
-
-def _without_controls(value: str) -> str:
-    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in value):
-        raise ValueError("control characters and line breaks are not allowed")
-    return value
-
-
-DisplayName = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, max_length=150),
-    AfterValidator(_without_controls),
-    Field(
-        json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"}
-    ),  # What the validator refuses.
-]
-
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=254), AfterValidator(_without_controls)]
-EARLIEST = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-LATEST = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
-
-
-def _with_a_date(value: object) -> object:
-    if isinstance(value, str) and not _begins_with_date(value):
-        raise ValueError("write it as RFC 3339 does, such as 2026-01-31T12:00:00Z")
-    return value
-
-
-_begins_with_date = re.compile(r"\d{4}-\d\d-\d\d").match
-Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST), BeforeValidator(_with_a_date)]
-"""A moment that every database and every time zone knows. Numbers, which pydantic would take, are not documented."""
 
 
 class UserSort(StrEnum):
@@ -69,9 +26,7 @@ class UserQuery(PageQuery):
     """Which users to list, and in which order."""
 
     email: Annotated[
-        Text | None,
-        LookedUpEmail,
-        Field(description="The user with this address, in any spelling of it."),
+        Text | None, LookedUpEmail, Field(description="The user with this address, in any spelling of it.")
     ] = None
     is_active: Annotated[bool | None, Field(description="Only those who are, or are not.")] = None
     created_from: Annotated[Moment | None, Field(description="Created then or later; sorts by created_at.")] = None
@@ -102,7 +57,7 @@ class UserCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     email: EmailAddress
-    display_name: DisplayName = ""
+    display_name: Name = ""
 
 
 class UserUpdate(BaseModel):
@@ -111,7 +66,7 @@ class UserUpdate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     email: EmailAddress | MISSING = MISSING
-    display_name: DisplayName | MISSING = MISSING
+    display_name: Name | MISSING = MISSING
     is_active: StrictBool | MISSING = MISSING
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from fastapi_app.app import create_api
-from fastapi_app.core.entity_tags import ANY, IF_MATCH_REQUIRED, EntityTags, IfMatch, parse
+from fastapi_app.core.entity_tags import ANY, EntityTags, IfMatch, parse
 from fastapi_app.core.errors import InvalidParameter, PreconditionRequired, responses
 from fastapi_app.core.versions import Version
 
@@ -93,7 +93,7 @@ async def test_if_match__route_that_demands_it__answers_428_without() -> None:
     router = APIRouter()
     versions = Annotated[frozenset[int] | None, Depends(IfMatch(TAGS, required=True))]
 
-    @router.patch("/shown", responses=responses(PreconditionRequired), openapi_extra=IF_MATCH_REQUIRED)
+    @router.patch("/shown", responses=responses(PreconditionRequired))
     async def change(versions: versions) -> list[int]:
         return sorted(versions or ())
 

@@ -220,12 +220,12 @@ async def test_deactivated_through_the_database__ends_tokens_once_it_is_committe
 ) -> None:
     token = Revocable(user=str(alice.pk), user_version=0)
     async with api.transaction() as transaction:
-        await UserRepository(transaction).change(alice.pk, is_active=False)
+        await UserRepository(transaction).change(alice.pk, {"is_active": False}, None)
     await view.poll()
     assert not view.is_revoked(token)
 
     async with api.transaction() as transaction:
-        await UserRepository(transaction).change(alice.pk, is_active=False)
+        await UserRepository(transaction).change(alice.pk, {"is_active": False}, None)
         await transaction.commit()
     await view.poll()
 

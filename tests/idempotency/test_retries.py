@@ -12,7 +12,7 @@ from fastapi_app.core import idempotency
 from fastapi_app.core.statements import Row, Statement
 from fastapi_app.users.errors import EmailTaken
 from fastapi_app.users.repository import UserRepository
-from fastapi_app.users.schemas import EARLIEST, LATEST, UserCreate
+from fastapi_app.users.schemas import UserCreate, UserQuery
 from fastapi_app.users.service import UserService
 from project.accounts.models import User
 from project.config import ANSWERS_KEPT_FOR
@@ -123,7 +123,7 @@ async def get_or_create(self: UserService, new: UserCreate) -> Row:
     try:
         return await self._users.add(email=new.email, display_name=new.display_name)
     except EmailTaken:
-        (user,) = await self._users.with_email(new.email, is_active=None, created_from=EARLIEST, created_before=LATEST)
+        (user,) = (await self._users.page(UserQuery(email=new.email))).items
         return await self.get(user["id"])
 
 

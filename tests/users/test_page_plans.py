@@ -77,7 +77,9 @@ async def place(
 async def test_page__in_every_order_with_every_filter__reads_its_index_only_and_as_much_when_deep(
     crowded: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
-    for (by, descending, is_active), statement in repository._PAGES.items():
+    pages = repository._LISTING._pages.items()
+    assert len(pages) == 18
+    for (by, descending, (is_active,)), statement in pages:
         read = []
         for number in (10, DEEP):
             where = await place(crowded, by, number, descending=descending)
@@ -95,7 +97,7 @@ async def test_search__at_the_beginning_and_deep__reads_two_ranges_of_indexes(
     for is_active in (None, True):
         for after in ("name", "name 9", "user", "user9"):
             values = {"prefix": after.partition(" ")[0].rstrip("9"), "after": after, "after_id": 0, "limit": 50}
-            plan = await explain(crowded, repository._SEARCHES[is_active], values)
+            plan = await explain(crowded, repository._LISTING._searches[is_active,], values)
             kinds = {node["Node Type"] for node in nodes(plan)}
             assert "Seq Scan" not in kinds
             assert "Index Scan" in kinds
@@ -105,9 +107,9 @@ async def test_search__at_the_beginning_and_deep__reads_two_ranges_of_indexes(
 
 async def test_email__is_found_by_its_index(crowded: "asyncpg.Connection[asyncpg.Record]") -> None:
     values = {
-        "email": "user7@example.com", "is_active": None, "created_from": BEGIN, "created_before": END
+        "value": "user7@example.com", "filter_is_active": None, "created_from": BEGIN, "created_before": END
     }  # fmt: skip
-    plan = await explain(crowded, repository._WITH_EMAIL, values)
+    plan = await explain(crowded, repository._LISTING._lookups["email"], values)
 
     assert plan["Node Type"] == "Index Scan"
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 20
