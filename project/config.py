@@ -5,6 +5,7 @@ guessed is required, and a missing or unsafe value stops the process with one li
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -39,6 +40,8 @@ API_DOCS_REDIRECT_PATH = "/docs/oauth2-redirect"
 """Below /api: where the issuer sends that client's browser back to."""
 ANSWERS_KEPT_FOR = timedelta(hours=24)
 """How long the answer to a request with an ``Idempotency-Key`` is kept."""
+MAXIMUM_RESOURCE_LENGTH = 2000
+"""Characters of a resource identifier; what every proxy lets through in a query."""
 HSTS_S = 60 * 60 * 24 * 365
 """How long browsers come by https only, once they have, to either half."""
 CLOCK_SKEW_S = 60.0
@@ -112,6 +115,25 @@ class TrustedIssuer(BaseModel):
         return value
 
 
+is_uri_text = re.compile(r"[!#-;=?-\[\]_a-z~]+", re.ASCII).fullmatch
+"""Whether a text has only characters that a URI may have (RFC 3986, section 2)."""
+
+
+def is_resource_identifier(value: str) -> bool:
+    """Whether a text is an absolute URI without a fragment, as RFC 8707, section 2, demands of ``resource``."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    return bool(
+        is_uri_text(value)
+        and "#" not in value
+        and len(value) <= MAXIMUM_RESOURCE_LENGTH
+        and parts.scheme
+        and (parts.netloc or parts.path)
+    )
+
+
 def is_loopback(address: str) -> bool:
     """Whether an address leads to this very machine by plain HTTP (RFC 8252, section 7.3)."""
     parts = urlsplit(address)
@@ -176,6 +198,19 @@ class Config(BaseSettings):
 
     api_audience: str = "tandem-api"
     """The audience (``aud``) that a token must name to be taken by ``/api``."""
+    resource_identifiers: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further resources that clients may name as ``resource`` (RFC 8707), comma-separated absolute URIs, such as
+    ``https://app.example.com/mcp``. The API itself, ``BASE_URL/api``, is always known."""
+    client_metadata_documents: bool = False
+    """Whether an https address is taken as ``client_id``, and the client's metadata are fetched from it. Off, because
+    strangers then bring clients, and this service calls addresses that they choose."""
+    client_registration: bool = False
+    """Whether anybody may register a client at ``/o/register/`` (RFC 7591). Off, because clients of strangers come."""
+    registered_client_scopes: Annotated[tuple[str, ...], NoDecode] = ()
+    """The scopes that clients which registered themselves may ask for, comma-separated; empty means all that people can
+    allow: those of identity and those of the API."""
+    most_registered_clients: int = Field(default=1000, ge=1)
+    """Clients that registered themselves, at most; the oldest unused ones make room. A row takes about 1 kB."""
     trusted_issuers: Annotated[tuple[TrustedIssuer, ...], NoDecode] = ()
     """Other issuers whose tokens ``/api`` takes, as a JSON list."""
     max_token_ttl_s: int = Field(default=24 * 60 * 60, ge=5 * 60, le=30 * 24 * 60 * 60)
@@ -206,7 +241,14 @@ class Config(BaseSettings):
     shutdown_timeout_s: Seconds = 10.0
     """Time each resource has to close."""
 
-    @field_validator("allowed_hosts", "cors_origins", "secret_key_fallbacks", mode="before")
+    @field_validator(
+        "allowed_hosts",
+        "cors_origins",
+        "secret_key_fallbacks",
+        "resource_identifiers",
+        "registered_client_scopes",
+        mode="before",
+    )
     @classmethod
     def _split_on_commas(cls, value: Any) -> Any:
         return tuple(item for part in value.split(",") if (item := part.strip())) if isinstance(value, str) else value
@@ -226,6 +268,13 @@ class Config(BaseSettings):
             scheme, host, *rest = urlsplit(origin)
             if scheme not in {"http", "https"} or not host or any(rest):
                 raise ValueError("give origins as a browser does: scheme, host and port only, and no *")
+        return value
+
+    @field_validator("resource_identifiers")
+    @classmethod
+    def _resource_identifiers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(is_resource_identifier, value)):
+            raise ValueError("give absolute URIs without a fragment, such as https://app.example.com/mcp")
         return value
 
     @field_validator("base_url")
@@ -299,6 +348,21 @@ class Config(BaseSettings):
     @property
     def is_https(self) -> bool:
         return self.base_url.startswith("https://")
+
+    @property
+    def api_resource(self) -> str:
+        """The API's resource identifier (RFC 8707, RFC 9728): what a client names to get a token for ``/api``."""
+        return f"{self.base_url}/api"
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """Every resource identifier that a token may be issued for, the API's first."""
+        return tuple(dict.fromkeys((self.api_resource, *self.resource_identifiers)))
+
+    @property
+    def resource_metadata_url(self) -> str:
+        """Where the API's protected resource metadata are (RFC 9728)."""
+        return f"{self.base_url}/.well-known/oauth-protected-resource/api"
 
     @property
     def database(self) -> str:

@@ -176,6 +176,8 @@ SIGN_IN_PATHS = [
     "/.well-known/jwks.json",
     "/.well-known/openid-configuration",
     "/.well-known/oauth-authorization-server",
+    "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-protected-resource/api",
 ]
 
 # The root's BodyLimit has the say; Django must not refuse what it let through.

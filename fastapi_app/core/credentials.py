@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from fastapi_app.core.errors import Unauthenticated
 from fastapi_app.core.revocation import Revocable
+from project.config import config
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,20 @@ class Credential:
     revocable: Revocable
 
 
+def challenge(**parameters: str) -> dict[str, str]:
+    """Returns ``WWW-Authenticate`` with these parameters (RFC 6750, section 3).
+
+    ``resource_metadata`` leads a client to the issuers whose tokens the API accepts (RFC 9728, section 5.1).
+    """
+    named = {"realm": "tandem", **parameters, "resource_metadata": config.resource_metadata_url}
+    return {"WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in named.items())}
+
+
 def refuse(reason: str) -> NoReturn:
     """Refuse a credential that was shown (RFC 6750, section 3.1).
 
     Raises:
         Unauthenticated: always.
     """
-    challenge = f'Bearer realm="tandem", error="invalid_token", error_description="{reason}"'
-    raise Unauthenticated(f"The access token was refused: {reason}.", headers={"WWW-Authenticate": challenge})
+    headers = challenge(error="invalid_token", error_description=reason)
+    raise Unauthenticated(f"The access token was refused: {reason}.", headers=headers)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from fastapi_app.core.api_keys import ApiKeys, open_api_keys
-from fastapi_app.core.credentials import Credential, Principal, refuse
+from fastapi_app.core.credentials import Credential, Principal, challenge, refuse
 from fastapi_app.core.database import Database
 from fastapi_app.core.errors import Forbidden, Unauthenticated, Unavailable
 from fastapi_app.core.external_users import ExternalSubjects
@@ -101,7 +101,7 @@ async def open_authenticator(
         within = await stack.enter_async_context(httpx2.AsyncClient(transport=in_process))
         own = TrustedIssuer(
             issuer=config.base_url,
-            audiences=(config.api_audience,),
+            audiences=(config.api_audience, config.api_resource),
             algorithms=("RS256", "ES256"),
             jwks_uri=f"{config.base_url}/.well-known/jwks.json",
         )
@@ -142,7 +142,7 @@ class Requires:
         written = header(request.scope, b"authorization") or b""
         scheme, _, shown = written.decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not shown:
-            raise Unauthenticated("Show an access token.", headers={"WWW-Authenticate": 'Bearer realm="tandem"'})
+            raise Unauthenticated("Show an access token.", headers=challenge())
         resources = resources_of(request)
         principal = await resources.authenticator.authenticate(shown.strip())
         if not self.scopes <= principal.scopes:
@@ -155,8 +155,8 @@ class Requires:
 
     def _forbid(self, principal: Principal) -> NoReturn:
         needed, missing = (" ".join(sorted(scopes)) for scopes in (self.scopes, self.scopes - principal.scopes))
-        challenge = f'Bearer realm="tandem", error="insufficient_scope", scope="{needed}"'
-        raise Forbidden(f"The token lacks the scope {missing}.", headers={"WWW-Authenticate": challenge})
+        headers = challenge(error="insufficient_scope", scope=needed)
+        raise Forbidden(f"The token lacks the scope {missing}.", headers=headers)
 
 
 any_caller = Requires()

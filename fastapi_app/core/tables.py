@@ -5,6 +5,7 @@ Change a model and run ``python manage.py makemigrations``, which writes it anew
 
 import datetime
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -202,6 +203,21 @@ class ApiKey(Base):
     created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
 
     owner: Mapped["User"] = relationship(foreign_keys=[owner_id], back_populates="api_keys", lazy="raise")
+
+
+IDENTITY_DEVICERESOURCES_UNIQUE = sa.UniqueConstraint("family", name="identity_deviceresources_unique")
+
+
+class DeviceResources(Base):
+    """identity.DeviceResources."""
+
+    __tablename__ = "identity_deviceresources"
+    __table_args__ = (IDENTITY_DEVICERESOURCES_UNIQUE,)
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
+    family: Mapped[UUID] = mapped_column(sa.Uuid)
+    resources: Mapped[Any] = mapped_column(Json)
+    created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
 
 
 IDENTITY_EXTERNALIDENTITY_UNIQUE = sa.UniqueConstraint("issuer", "subject", name="identity_externalidentity_unique")

@@ -56,14 +56,23 @@ class ClientAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Clients: made, changed, stopped, and given a new secret."""
 
     form = ClientForm
-    list_display = ("name", "client_id", "client_type", "authorization_grant_type", "is_active", "created")
-    list_filter = ("is_active", "client_type", "authorization_grant_type", "may_introspect")
+    list_display = (
+        "name",
+        "client_id",
+        "client_type",
+        "authorization_grant_type",
+        "is_active",
+        "registration_source",
+        "origin",
+        "created",
+    )
+    list_filter = ("is_active", "client_type", "authorization_grant_type", "may_introspect", "registration_source")
     search_fields = ("name", "client_id")
     actions = ("make_new_secret", "end_tokens")
     view_on_site = False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ("client_id", "created", "updated") if obj else ()
+        return ("client_id", "registration_source", "origin", "created", "updated") if obj else ()
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)

@@ -40,6 +40,23 @@ class Client(AbstractApplication):
         "active", default=True, db_default=True, help_text="Clear this to stop it: it gets no more tokens."
     )
 
+    registered_from = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="The network of the program, or of the person, that brought a client which registered itself.",
+    )
+    registration_token_hash = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="SHA-256 of the token with which the client changes its own registration (RFC 7592).",
+    )
+
     user = None  # A client belongs to the site, and not to one person.
 
     objects: ClassVar[ClientManager] = ClientManager()
@@ -57,6 +74,16 @@ class Client(AbstractApplication):
                 name="clients_client_public_has_no_rights",
                 violation_error_message="A client without a secret can neither act for itself nor introspect tokens.",
             ),
+            models.CheckConstraint(
+                condition=models.Q(registration_source="manual")
+                | (
+                    models.Q(authorization_grant_type="authorization-code")
+                    & models.Q(may_introspect=False)
+                    & models.Q(skip_authorization=False)
+                ),
+                name="clients_client_self_registered_has_no_rights",
+                violation_error_message="A client that registered itself can only have people log in.",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -66,6 +93,18 @@ class Client(AbstractApplication):
     def scopes(self) -> list[str]:
         """The scopes that it may have, in the order in which they were written."""
         return str(self.allowed_scopes).split()
+
+    @property
+    def registered_itself(self) -> bool:
+        """Whether nobody of this site made it: its name and addresses are whatever it says of itself."""
+        return self.registration_source != self.RegistrationSource.MANUAL
+
+    @property
+    def origin(self) -> str:
+        """Where a client that registered itself came from: its document's host, or the network of its request."""
+        if self.registration_source == self.RegistrationSource.CIMD:
+            return urlsplit(self.client_id).netloc
+        return str(self.registered_from)
 
     def is_usable(self, request: Any) -> bool:
         return bool(self.is_active)

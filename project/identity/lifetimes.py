@@ -12,3 +12,5 @@ JWKS_TTL_S = 5 * 60
 """How long a verifier may keep the public keys; a new key is published for as long before it signs."""
 SLOW_DOWN_S = 5
 """What is added to the interval of a device that asks too often (RFC 8628, section 3.5)."""
+UNUSED_CLIENT_TTL_S = 30 * 24 * 60 * 60
+"""How long a client that registered itself is kept without a log-in."""

@@ -137,6 +137,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
     "/o/device-authorization/": (Limit("device from", parse("30/minute"), network),),
     "/o/token/": _TOKEN,
     "/o/revoke/": _TOKEN,
+    "/o/register/": (Limit("register from", parse("20/hour"), network),),
     "/o/introspect/": (),
 }
 """What is posted where is counted. Introspection is asked by few, and often: only its refusals are."""

@@ -1,6 +1,7 @@
 """What clients and verifiers read to find their way: discovery and the public keys, for everybody, cookies or not."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.http import HttpRequest, JsonResponse
 from django.urls import path, reverse
@@ -11,6 +12,7 @@ from project.identity.keys import published
 from project.identity.lifetimes import JWKS_TTL_S
 from project.identity.scopes import DESCRIPTIONS
 from project.identity.tokens import ALGORITHMS, DEVICE_CODE
+from project.scopes import SCOPES
 
 PUBLIC = {"Access-Control-Allow-Origin": "*", "Cache-Control": f"public, max-age={JWKS_TTL_S}"}
 AUTHENTICATION = ["client_secret_basic", "client_secret_post", "none"]
@@ -59,7 +61,34 @@ def document() -> dict[str, Any]:
         "claims_supported": ["sub", "name", "email", "auth_time", "sid"],
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
+        **({"registration_endpoint": at("register")} if config.client_registration else {}),
+        **({"client_id_metadata_document_supported": True} if config.client_metadata_documents else {}),
     }
+
+
+@require_safe
+def protected_resource(_request: HttpRequest, path: str = "api") -> JsonResponse:
+    """The metadata of the resource at ``path`` below BASE_URL (RFC 9728, section 3).
+
+    The standard puts the whole path of the resource after the well-known part, which includes the path of BASE_URL, if
+    it has one. That form is answered as well, for a proxy that forwards it.
+    """
+    below = path.removeprefix(urlsplit(config.base_url).path.lstrip("/")).lstrip("/")
+    resource = f"{config.base_url}/{below}"
+    if resource not in config.resources:
+        return JsonResponse({"error": "not_found"}, status=404, headers=PUBLIC)
+    metadata = {
+        "resource": resource,
+        "authorization_servers": [config.base_url],
+        "bearer_methods_supported": ["header"],
+    }
+    if resource == config.api_resource:
+        metadata |= {
+            "authorization_servers": [config.base_url, *(trusted.issuer for trusted in config.trusted_issuers)],
+            "scopes_supported": list(SCOPES),
+            "resource_name": "Tandem API",
+        }
+    return JsonResponse(metadata, headers=PUBLIC)
 
 
 app_name = "well-known"
@@ -68,5 +97,7 @@ urlpatterns = [
     path("jwks.json", jwks, name="jwks"),
     path("openid-configuration", discovery, name="openid-configuration"),
     path("oauth-authorization-server", discovery, name="oauth-authorization-server"),
+    path("oauth-protected-resource", protected_resource, name="oauth-protected-resource"),
+    path("oauth-protected-resource/<path:path>", protected_resource, name="oauth-protected-resource-of"),
 ]
 """Below ``/.well-known`` (RFC 8615)."""

@@ -1,5 +1,6 @@
 """What identity keeps in the database. The API reads these tables too (``fastapi_app/core/tables.py``)."""
 
+import uuid
 from typing import ClassVar
 
 from django.conf import settings
@@ -78,6 +79,29 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return str(self.name)
+
+
+class DeviceResources(models.Model):
+    """The resources that a device asked tokens for (RFC 8707); the toolkit's device grant has no column for them.
+
+    The row is found by the family that the device code begins, so that the code itself is not kept twice.
+    """
+
+    family = models.UUIDField()
+    resources = models.JSONField(help_text="Resource identifiers.")
+    created_at = models.DateTimeField(editable=False, db_default=Now())
+
+    class Meta:
+        verbose_name_plural = "device resources"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["family"], name="identity_deviceresources_unique")]
+
+    def __str__(self) -> str:
+        return str(self.family)
+
+    @classmethod
+    def granted(cls, family: uuid.UUID) -> list[str]:
+        """Returns the resources that were asked for with this device code; empty when it named no resource."""
+        return list(cls.objects.filter(family=family).values_list("resources", flat=True).first() or [])
 
 
 class ExternalIdentity(models.Model):

@@ -11,13 +11,15 @@ from typing import Any
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import import_key
+from oauth2_provider.models import get_grant_model
 from oauthlib.common import Request as OAuthRequest
 
 from project.accounts.models import User
 from project.config import config
 from project.identity.keys import public_jwk, signing_key
 from project.identity.lifetimes import ACCESS_TOKEN_TTL_S
-from project.identity.models import RevocationEvent, SigningKey
+from project.identity.models import DeviceResources, RevocationEvent, SigningKey
+from project.identity.resources import InvalidTargetError, as_audience, known
 from project.identity.revocation import has_ended
 from project.identity.scopes import held_by
 
@@ -26,29 +28,35 @@ ID_TOKEN_TYPE = "JWT"  # noqa: S105
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 ALGORITHMS = SigningKey.Algorithm.values
 
+type Audience = str | list[str]
+"""The claim ``aud``: one text, or several (RFC 7519, section 4.1.3)."""
+
 is_scope = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+", re.ASCII).fullmatch
 """Whether a text is a scope-token of RFC 6749, section 3.3."""
 
 
-def issue_access_token(
-    user: User, scopes: Iterable[str], *, ttl_s: int, client_id: str, family: uuid.UUID | None = None
-) -> str:
-    """Sign an access token with which ``client_id`` acts for ``user`` for ``ttl_s`` seconds.
+def issue_access_token(user: User, scopes: Iterable[str], *, ttl_s: int, client_id: str) -> str:
+    """Sign an access token for the API with which ``client_id`` acts for ``user`` for ``ttl_s`` seconds.
 
-    Whoever calls this answers for the scopes: ``project.identity.scopes.held_by`` says which the user may have.
+    The caller answers for the scopes: ``project.identity.scopes.held_by`` says which the user may have.
     """
-    claims: dict[str, Any] = {"sub": str(user.pk), "token_version": user.token_version}
-    if family is not None:
-        claims["family"] = str(family)
-    return _sign_access_token(claims, scopes, ttl_s=ttl_s, client_id=client_id)
+    return _sign_access_token(
+        _claims_about(user), scopes, ttl_s=ttl_s, client_id=client_id, audience=config.api_audience
+    )
 
 
-def _sign_access_token(claims: dict[str, Any], scopes: Iterable[str], *, ttl_s: int, client_id: str) -> str:
+def _claims_about(user: User) -> dict[str, Any]:
+    return {"sub": str(user.pk), "token_version": user.token_version}
+
+
+def _sign_access_token(
+    claims: dict[str, Any], scopes: Iterable[str], *, ttl_s: int, client_id: str, audience: Audience
+) -> str:
     now = int(time.time())
     return sign(
         {
             "iss": config.base_url,
-            "aud": config.api_audience,
+            "aud": audience,
             **claims,
             "client_id": client_id,
             "iat": now,
@@ -71,22 +79,57 @@ def access_token(request: OAuthRequest) -> str:
 
     This is the one place where scopes are issued: here they are narrowed to what the user holds at this moment, or the
     machine was granted. What the user allowed stays in ``granted_scopes``, so that a permission that comes back brings
-    its scope back with the next refresh.
+    its scope back with the next refresh. The audience is likewise narrowed to the resources of this request.
+
+    Raises:
+        InvalidTargetError: the request names a resource that was not granted (RFC 8707, section 2).
     """
+    audience = audience_of(request)
     if request.grant_type != "refresh_token":
         request.granted_scopes = list(request.scopes or [])
     request.scopes = [scope for scope in request.scopes or [] if scope in request.client.scopes]
     client_id = request.client.client_id
     if request.grant_type == "client_credentials":
-        return _sign_access_token({"sub": client_id}, request.scopes, ttl_s=ACCESS_TOKEN_TTL_S, client_id=client_id)
+        return _sign_access_token(
+            {"sub": client_id}, request.scopes, ttl_s=ACCESS_TOKEN_TTL_S, client_id=client_id, audience=audience
+        )
     request.scopes = held_by(request.user, request.scopes)
-    return issue_access_token(
-        request.user,
+    return _sign_access_token(
+        {**_claims_about(request.user), "family": str(family_of(request))},
         request.scopes,
         ttl_s=ACCESS_TOKEN_TTL_S,
         client_id=client_id,
-        family=family_of(request),
+        audience=audience,
     )
+
+
+def audience_of(request: OAuthRequest) -> Audience:
+    """The audience of the token for this request: the resources it names, or else all that were granted.
+
+    ``request.resource`` becomes the granted resources, which the toolkit keeps with the refresh token: a request
+    narrows its own access token, and not the log-in (RFC 8707, section 2.2).
+
+    Raises:
+        InvalidTargetError: a resource is unknown, or was not granted.
+    """
+    named = known([value for name, value in request.decoded_body or [] if name == "resource"])
+    request.resource = _granted_resources(request)
+    if request.grant_type == "client_credentials":
+        return as_audience(named)
+    # A grant that named no resource is for the API, so its client may still name the API.
+    if not set(named) <= set(request.resource or [config.api_resource]):
+        raise InvalidTargetError
+    return as_audience(named or known(request.resource))
+
+
+def _granted_resources(request: OAuthRequest) -> list[str]:
+    if request.grant_type == "refresh_token":
+        granted: list[str] = request.refresh_token_instance.resource
+        return granted
+    if request.grant_type == DEVICE_CODE:
+        return DeviceResources.granted(family_of(request))
+    grant = get_grant_model().objects.filter(code=request.code).first() if request.code else None
+    return grant.resource if grant else []
 
 
 def refresh_token(_request: OAuthRequest) -> str:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from project.identity import pages, views
+from project.identity import pages, registration, views
 
 app_name = "identity"
 
@@ -16,5 +16,7 @@ urlpatterns = [
     path("o/introspect/", views.IntrospectionView.as_view(), name="introspect"),
     path("o/device-authorization/", views.DeviceAuthorizationView.as_view(), name="device-authorization"),
     path("o/userinfo/", views.UserInfoView.as_view(), name="userinfo"),
+    path("o/register/", registration.RegistrationView.as_view(), name="register"),
+    path("o/register/<str:client_id>/", registration.ConfigurationView.as_view(), name="registered-client"),
     path("o/logout/", pages.ClientLogoutView.as_view(), name="logout"),
 ]

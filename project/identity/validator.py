@@ -143,7 +143,11 @@ class Validator(OAuth2Validator):
         self, request: OAuthRequest, refresh_token_code: str, access_token: Any, previous_refresh_token: Any
     ) -> Any:
         refresh_token = RefreshToken(
-            user=request.user, application=request.client, access_token=access_token, token_family=family_of(request)
+            user=request.user,
+            application=request.client,
+            access_token=access_token,
+            token_family=family_of(request),
+            resource=request.resource,
         )
         self._set_token_value(refresh_token, refresh_token_code)
         refresh_token.save()

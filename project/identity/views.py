@@ -14,17 +14,20 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import View
 from oauth2_provider import views as toolkit
-from oauth2_provider.exceptions import OAuthToolkitError
+from oauth2_provider.exceptions import FatalClientError, OAuthToolkitError
 from oauth2_provider.http import OAuth2ResponseRedirect
 from oauth2_provider.models import get_device_grant_model, get_refresh_token_model
 from oauth2_provider.views.mixins import OAuthLibMixin
-from oauthlib.oauth2.rfc6749.errors import AccessDeniedError, InvalidRequestError
+from oauthlib.oauth2.rfc6749.errors import AccessDeniedError, InvalidClientIdError, InvalidRequestError
 from oauthlib.openid.connect.core.exceptions import ConsentRequired, LoginRequired
 
 from project.accounts.models import User
 from project.clients.models import Client
 from project.config import config
+from project.identity.client_documents import DocumentRefused, ensure_client
 from project.identity.lifetimes import REFRESH_TOKEN_TTL_S, SLOW_DOWN_S
+from project.identity.models import DeviceResources
+from project.identity.resources import InvalidTargetError, known
 from project.identity.scopes import DESCRIPTIONS, Scopes, held_by
 from project.identity.sessions import remember_family, signed_in_for_s
 from project.identity.tokens import DEVICE_CODE, checksum, family_begun_by, good_claims
@@ -71,6 +74,11 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
     template_name = "identity/consent.html"
 
     def validate_authorization_request(self, request: HttpRequest) -> Any:
+        if request.user.is_authenticated:  # Nobody else makes this service call an address.
+            try:
+                ensure_client(request, request.GET.get("client_id", ""))
+            except DocumentRefused as refused:
+                raise FatalClientError(error=InvalidClientIdError(str(refused))) from None
         scopes, credentials = super().validate_authorization_request(request)
         method, challenge = credentials.get("code_challenge_method"), credentials.get("code_challenge") or ""
         if method != "S256" or len(challenge) != S256_LENGTH:
@@ -79,6 +87,10 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
             self._refuse(InvalidRequestError, credentials, "The only response_mode is query.")
         if not request.GET.get("max_age", "0").isdecimal():
             self._refuse(InvalidRequestError, credentials, "max_age is a number of seconds.")
+        try:
+            credentials["resource"] = known(request.GET.getlist("resource"))
+        except InvalidTargetError as error:
+            self._refuse(InvalidTargetError, credentials, error.description)
         return scopes, credentials
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -158,7 +170,12 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
 
     def _page(self, offered: list[str], credentials: dict[str, Any]) -> dict[str, Any]:
         client = Client.objects.get(client_id=credentials["client_id"])
-        return {"client": client, "descriptions": [DESCRIPTIONS[scope] for scope in offered]}
+        return {
+            "client": client,
+            "descriptions": [DESCRIPTIONS[scope] for scope in offered],
+            "resources": credentials["resource"],
+            "redirect_host": urlsplit(credentials["redirect_uri"]).netloc,
+        }
 
     def _code_in(self, uri: str | None) -> str:
         return parse_qs(urlsplit(uri or "").query).get("code", [""])[0]
@@ -272,6 +289,12 @@ class DeviceAuthorizationView(MachineEndpoint, toolkit.DeviceAuthorizationView):
         scopes = request.POST.get("scope", "").split() or allowed
         if not set(scopes) <= set(allowed):
             return refusal("invalid_scope", "This client may not ask for one of these scopes.")
+        try:
+            resources = known(request.POST.getlist("resource"))
+        except InvalidTargetError as error:
+            return refusal(error.error, error.description)
+        if resources:
+            DeviceResources.objects.create(family=family_begun_by(answer["device_code"]), resources=resources)
         grant = DeviceGrant.objects.create(
             client_id=client.client_id,
             device_code=answer["device_code"],
