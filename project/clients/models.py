@@ -97,7 +97,7 @@ class Client(AbstractApplication):
     @property
     def registered_itself(self) -> bool:
         """Whether nobody of this site made it: its name and addresses are whatever it says of itself."""
-        return self.registration_source != self.RegistrationSource.MANUAL
+        return bool(self.registration_source != self.RegistrationSource.MANUAL)
 
     @property
     def origin(self) -> str:

@@ -103,12 +103,12 @@ def ensure_client(request: HttpRequest, client_id: str) -> None:
 
 
 def _is_document(client: Client) -> bool:
-    return client.registration_source == Client.RegistrationSource.CIMD
+    return bool(client.registration_source == Client.RegistrationSource.CIMD)
 
 
 def _age_s(client: Client) -> float:
     """For how long the document has been due; negative while it is fresh."""
-    return (timezone.now() - client.cimd_expires_at).total_seconds()
+    return float((timezone.now() - client.cimd_expires_at).total_seconds())
 
 
 def _fetch(request: HttpRequest, client_id: str, client: Client | None) -> None:

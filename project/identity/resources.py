@@ -7,7 +7,7 @@ from oauthlib.oauth2.rfc6749.errors import OAuth2Error
 from project.config import config
 
 
-class InvalidTargetError(OAuth2Error):  # type: ignore[misc]  # oauthlib is not typed.
+class InvalidTargetError(OAuth2Error):
     """A resource is unknown, malformed, or was not granted (RFC 8707, section 2)."""
 
     error = "invalid_target"

@@ -35,6 +35,9 @@ from project.identity.tokens import DEVICE_CODE, checksum, family_begun_by, good
 S256_LENGTH = 43
 """Characters of a SHA-256 in base64url (RFC 7636, section 4.2)."""
 
+JSON_NO_STORE = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+"""Of a token response; oauthlib gives an error that it raises after validation no headers of its own."""
+
 DeviceGrant = get_device_grant_model()
 
 
@@ -194,7 +197,7 @@ class TokenView(MachineEndpoint, toolkit.TokenView):
 
     def _exchange(self, request: HttpRequest) -> HttpResponse:
         _uri, headers, body, status = self.create_token_response(request)
-        return HttpResponse(body, status=status, headers={"Cache-Control": "no-store", **headers})
+        return HttpResponse(body, status=status, headers={**JSON_NO_STORE, **headers})
 
     def _poll(self, request: HttpRequest, device_code: str) -> HttpResponseBase:
         """RFC 8628, section 3.5. The code is gone once a token was given for it, or the user has refused."""

@@ -11,6 +11,7 @@ from tests.fixtures import IssueToken, assert_problem, bearer
 pytestmark = pytest.mark.asyncio
 
 BIGINT_MAX = 2**63 - 1
+RESOURCE_METADATA = 'resource_metadata="http://127.0.0.1:8000/.well-known/oauth-protected-resource/api"'
 
 
 # Create
@@ -61,7 +62,7 @@ async def test_create_user__anonymous__is_told_to_show_a_token(client: httpx2.As
     answer = await client.post("/api/v1/users", json={"email": "new@example.com"})
 
     assert_problem(answer, 401)
-    assert answer.headers["www-authenticate"] == 'Bearer realm="tandem"'
+    assert answer.headers["www-authenticate"] == f'Bearer realm="tandem", {RESOURCE_METADATA}'
 
 
 async def test_create_user__wrong_scope__is_told_which_it_lacks(reader: httpx2.AsyncClient) -> None:
@@ -70,7 +71,8 @@ async def test_create_user__wrong_scope__is_told_which_it_lacks(reader: httpx2.A
     problem = assert_problem(answer, 403)
     assert "users:write" in problem["detail"]
     assert (
-        answer.headers["www-authenticate"] == 'Bearer realm="tandem", error="insufficient_scope", scope="users:write"'
+        answer.headers["www-authenticate"]
+        == f'Bearer realm="tandem", error="insufficient_scope", scope="users:write", {RESOURCE_METADATA}'
     )
 
 
