@@ -126,6 +126,9 @@ class Client(AbstractApplication):
             ValidationError: with each field's reason.
         """
         super().clean()
+        logs_people_in = self.authorization_grant_type == self.GRANT_AUTHORIZATION_CODE and not self.may_introspect
+        if self.registered_itself and not logs_people_in:
+            raise ValidationError("A client that registered itself can only have people log in.")
         for field in ("redirect_uris", "post_logout_redirect_uris"):
             for uri in getattr(self, field).split():
                 if urlsplit(uri).scheme != "https" and not is_loopback(uri):

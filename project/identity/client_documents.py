@@ -149,7 +149,6 @@ def _keep(client_id: str, client: Client | None, body: bytes, fresh_s: int, seen
         raise InvalidMetadata("A document is public, so token_endpoint_auth_method is none.")
     kept = client or Client(
         client_id=client_id,
-        client_secret="",
         registration_source=Client.RegistrationSource.CIMD,
         registered_from=seen_from,
     )

@@ -73,9 +73,11 @@ def protected_resource(_request: HttpRequest, path: str = "api") -> JsonResponse
     The standard puts the whole path of the resource after the well-known part, which includes the path of BASE_URL, if
     it has one. That form is answered as well, for a proxy that forwards it.
     """
-    below = path.removeprefix(urlsplit(config.base_url).path.lstrip("/")).lstrip("/")
-    resource = f"{config.base_url}/{below}"
-    if resource not in config.resources:
+    origin = config.base_url.removesuffix(urlsplit(config.base_url).path)
+    resource = next(
+        (f"{base}/{path}" for base in (config.base_url, origin) if f"{base}/{path}" in config.resources), ""
+    )
+    if not resource:
         return JsonResponse({"error": "not_found"}, status=404, headers=PUBLIC)
     metadata = {
         "resource": resource,

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt
+from limits import parse
 from oauth2_provider.utils import parse_bearer_token
 
 from project.clients.models import Client
@@ -29,13 +30,15 @@ from project.clients.registration import (
 )
 from project.config import config
 from project.identity import revocation
-from project.identity.limits import network
+from project.identity.limits import Limit, limiter, network
 from project.identity.scopes import DESCRIPTIONS
 from project.identity.views import Endpoint, refusal
 
 MAXIMUM_BODY_BYTES = 10_000
 """Of a registration: ten redirect URIs of the longest, and what else clients tell."""
 TOO_MANY_RETRY_S = 60 * 60
+MANAGED = Limit("registration managed from", parse("60/hour"), network)
+"""A change may write a revocation event, which every process reads."""
 
 
 class ClientMetadataEndpoint(Endpoint):
@@ -80,8 +83,9 @@ class RegistrationView(ClientMetadataEndpoint):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         metadata = read_metadata(self.read(request), offered_scopes(list(DESCRIPTIONS)))
+        secret = secrets.token_urlsafe(32)  # A public client has one as well, which nobody knows.
         client = Client(
-            client_secret="" if metadata.is_public else (secret := secrets.token_urlsafe(32)),
+            client_secret=secret,
             registration_source=Client.RegistrationSource.DCR,
             registered_from=network(request),
         )
@@ -98,6 +102,14 @@ class ConfigurationView(ClientMetadataEndpoint):
     """Lets a client read, replace and delete its registration, with the token that it was given (RFC 7592)."""
 
     http_method_names = ["get", "put", "delete", "options"]  # noqa: RUF012  Django's attribute.
+
+    @method_decorator(csrf_exempt)  # Django looks at the outermost method alone.
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not limiter().count(MANAGED, network(request)):
+            busy = refusal("temporarily_unavailable", "Too many requests. Try again later.", 429)
+            busy["Retry-After"] = str(MANAGED.rate.get_expiry())
+            return busy
+        return super().dispatch(request, *args, **kwargs)
 
     def get(self, request: HttpRequest, client_id: str) -> HttpResponseBase:
         client, token = _authenticated(request, client_id)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import IntegrityError, transaction
 from django.test import Client as DjangoClient
@@ -222,7 +223,12 @@ def test_registration__can_get_no_token_without_a_person(browser: Browser) -> No
 )
 def test_registration__the_database_keeps_it_from_every_right(right: dict[str, Any]) -> None:
     client = registered()
+    for name, value in right.items():
+        setattr(client, name, value)
 
+    if "skip_authorization" not in right:  # No form has that field.
+        with pytest.raises(ValidationError, match="can only have people log in"):
+            client.clean()
     with pytest.raises(IntegrityError), transaction.atomic():
         Client.objects.filter(pk=client.pk).update(**right)
 
@@ -326,6 +332,14 @@ def test_management__without_its_own_token__is_refused(web: Client) -> None:
     assert http.delete(f"/o/register/{web.client_id}/", headers={"Authorization": "Bearer "}).status_code == 401
     Client.objects.filter(client_id=mine["client_id"]).update(is_active=False)
     assert http.get(f"/o/register/{mine['client_id']}/", headers=token).status_code == 401, "it was stopped"
+
+
+@pytest.mark.attack
+@pytest.mark.usefixtures("registration_is_on")
+def test_management__flood__is_limited_in_rate() -> None:
+    answers = [DjangoClient().get("/o/register/nobody/") for _ in range(61)]
+
+    assert answers[-1].status_code == 429
 
 
 @pytest.mark.usefixtures("registration_is_on")

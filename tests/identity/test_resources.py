@@ -220,11 +220,12 @@ def test_protected_resource_metadata__of_others__are_there_when_configured() -> 
 
 
 def test_protected_resource_metadata__below_a_path__are_found_in_both_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata, "config", config.model_copy(update={"base_url": "https://example.com/app"}))
+    monkeypatch.setattr(metadata, "config", config.model_copy(update={"base_url": "https://example.com/a"}))
 
-    for path in ("", "/api", "/app/api"):
+    for path in ("", "/api", "/a/api"):
         answer: Any = DjangoClient().get(f"/.well-known/oauth-protected-resource{path}")
-        assert answer.json()["resource"] == "https://example.com/app/api"
+        assert answer.json()["resource"] == "https://example.com/a/api"
+    assert DjangoClient().get("/.well-known/oauth-protected-resource/b/api").status_code == 404
 
 
 def test_consent__names_the_resources(browser: Browser, web: Client) -> None:
