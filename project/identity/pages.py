@@ -24,9 +24,10 @@ from project.accounts.fields import TYPED_AS_AN_ADDRESS
 from project.accounts.models import User
 from project.addresses import LONGEST
 from project.clients.models import Client
+from project.identity.models import DeviceResources
 from project.identity.revocation import end_family
 from project.identity.scopes import DESCRIPTIONS, held_by
-from project.identity.tokens import ID_TOKEN_TYPE, claims_of
+from project.identity.tokens import ID_TOKEN_TYPE, claims_of, family_begun_by
 from project.identity.user_codes import as_issued
 from project.identity.views import Endpoint
 
@@ -148,7 +149,10 @@ class DeviceView(LoginRequiredMixin, Endpoint):
                 return self._ask_for_code(request, typed, "This code is not known, or has expired. Look at it again.")
             offered = held_by(self._user, grant.scope.split())
             if decision not in {"allow", "deny"}:
-                return self._ask_for_consent(request, client, code, offered)
+                resources = DeviceResources.granted(family_begun_by(grant.device_code))
+                return self._ask_for_consent(
+                    request, {"client": client, "user_code": code, "resources": resources}, offered
+                )
             grant.user = self._user
             grant.scope = " ".join(offered)
             grant.status = DeviceGrant.AUTHORIZED if decision == "allow" else DeviceGrant.DENIED
@@ -163,8 +167,6 @@ class DeviceView(LoginRequiredMixin, Endpoint):
         page = {"user_code": code, "fault": fault}
         return render(request, "identity/device.html", page, status=400 if fault else 200)
 
-    def _ask_for_consent(self, request: HttpRequest, client: Client, code: str, offered: list[str]) -> HttpResponse:
+    def _ask_for_consent(self, request: HttpRequest, page: dict[str, Any], offered: list[str]) -> HttpResponse:
         descriptions = [DESCRIPTIONS[scope] for scope in offered]
-        return render(
-            request, "identity/consent.html", {"client": client, "descriptions": descriptions, "user_code": code}
-        )
+        return render(request, "identity/consent.html", {**page, "descriptions": descriptions})

@@ -20,6 +20,8 @@ from project.identity import client_documents, fetching, metadata
 from project.identity.client_documents import is_document_address
 from project.identity.fetching import FetchError, fetch_json, is_public
 from project.identity.limits import limiter
+from project.lanes import Lane
+from tests.asgi.server import PATIENCE_S
 from tests.identity.flows import CALLBACK, Browser, Verifier, authorize_path, claims, exchange, sent_back
 
 PATH = "/client.json"
@@ -365,3 +367,31 @@ def test_documents__many__are_limited_in_rate_and_number(
     with client_documents._fetches:
         assert "being looked up just now" in look_at(browser, site.address).content.decode()
     assert len(client_documents._failures) <= client_documents.MOST_FAILURES
+
+
+@pytest.mark.attack
+def test_document__while_it_is_fetched__others_have_the_slot(
+    browser: Browser, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = Lane(slots=1, places=2, queue=1, wait_s=PATIENCE_S)
+    served: list[str] = []
+
+    def another_page() -> None:
+        lane.begin()
+        served.append("another page")
+        lane.step_aside()
+        lane.end()
+
+    def slow(_url: str, **_options: Any) -> Any:
+        other = threading.Thread(target=another_page)
+        other.start()
+        other.join(PATIENCE_S)
+        assert served
+        raise FetchError
+
+    monkeypatch.setattr(client_documents, "fetch_json", slow)
+    lane.begin()
+    with lane.stepping_aside():
+        assert look_at(browser, site.address).status_code == 400
+
+    assert served == ["another page"]

@@ -170,7 +170,9 @@ def test_device__with_a_resource__gets_tokens_for_it(browser: Browser) -> None:
     refused = post("/o/device-authorization/", client_id="tv", resource="https://elsewhere.example.com")
     assert refused.json()["error"] == "invalid_target"
     device = post("/o/device-authorization/", client_id="tv", scope="users:read", resource=MCP).json()
-    browser.submit("/device/", browser.submit("/device/", user_code=device["user_code"]), decision="allow")
+    page = browser.submit("/device/", user_code=device["user_code"])
+    assert f"<strong>{MCP}</strong>" in page.content.decode()
+    browser.submit("/device/", page, decision="allow")
     poll = {"grant_type": DEVICE_CODE, "client_id": "tv", "device_code": device["device_code"]}
 
     tokens = post("/o/token/", **poll)
