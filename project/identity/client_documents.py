@@ -114,7 +114,8 @@ def _age_s(client: Client) -> float:
 def _fetch(request: HttpRequest, client_id: str, client: Client | None) -> None:
     if _failures.get(client_id, 0) > time.monotonic():
         raise DocumentRefused("This application's description could not be read a moment ago. Try again in a minute.")
-    if not all(limiter().count(limit, limit.whose(request)) for limit in _LIMITS):
+    counted = [(limit, limit.whose(request)) for limit in _LIMITS]
+    if not all(limiter().count(limit, whose) for limit, whose in counted if whose is not None):
         raise DocumentRefused("Too many unknown applications were looked up. Try again later.")
     if not _fetches.acquire(blocking=False):
         raise DocumentRefused("Too many applications are being looked up just now. Try again.")

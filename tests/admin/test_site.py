@@ -142,7 +142,7 @@ SUSPICIOUS = re.compile("pass|secret|token|code|hash|checksum|private|key|nonce|
 
 SECRET_COLUMNS = {
     "accounts.user": {"password"},
-    "clients.client": {"client_secret"},
+    "clients.client": {"client_secret", "registration_token_hash"},
     "idempotency.keptanswer": {"key", "headers", "body"},
     "identity.apikey": {"hash"},
     "identity.signingkey": {"private_key"},
