@@ -220,6 +220,22 @@ class DeviceResources(Base):
     created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
 
 
+class SignIn(Base):
+    """identity.SignIn."""
+
+    __tablename__ = "identity_signin"
+    __table_args__ = (sa.Index("identity_signin_created", "created_at"), sa.Index(None, "user_id"))
+
+    family: Mapped[UUID] = mapped_column(sa.Uuid, primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.BigInteger, sa.ForeignKey("accounts_user.id", ondelete="CASCADE"))
+    auth_time: Mapped[datetime.datetime] = mapped_column(UtcDateTime)
+    amr: Mapped[str] = mapped_column(sa.String(255))
+    acr: Mapped[str] = mapped_column(sa.String(255))
+    created_at: Mapped[datetime.datetime] = mapped_column(UtcDateTime, server_default=sa.FetchedValue())
+
+    user: Mapped["User"] = relationship(foreign_keys=[user_id], lazy="raise")
+
+
 IDENTITY_EXTERNALIDENTITY_UNIQUE = sa.UniqueConstraint("issuer", "subject", name="identity_externalidentity_unique")
 
 

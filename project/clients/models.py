@@ -1,7 +1,7 @@
 """An OAuth client: django-oauth-toolkit's application with the scopes that it may have."""
 
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -15,6 +15,10 @@ GRANT_TYPES = {
     AbstractApplication.GRANT_CLIENT_CREDENTIALS: "No people: it acts for itself (client credentials)",
 }
 """No implicit grant and no password grant (RFC 9700, sections 2.1.2 and 2.4)."""
+
+
+RESPONSE_PARAMETERS = frozenset({"code", "state", "iss", "error", "error_description", "error_uri"})
+"""What an answer adds to the query of a redirect URI, where a client must find each once (RFC 6749, section 3.1)."""
 
 
 class ClientManager(models.Manager["Client"]):
@@ -131,9 +135,14 @@ class Client(AbstractApplication):
             raise ValidationError("A client that registered itself can only have people log in.")
         for field in ("redirect_uris", "post_logout_redirect_uris"):
             for uri in getattr(self, field).split():
+                if RESPONSE_PARAMETERS & parse_qs(urlsplit(uri).query, keep_blank_values=True).keys():
+                    raise ValidationError({field: f"{uri}: its query has a name that answers use, such as state."})
                 if urlsplit(uri).scheme != "https" and not is_loopback(uri):
                     raise ValidationError({field: f"{uri}: give an https address, or http on 127.0.0.1."})
 
 
 def _is_registered(uri: str, registered: str, matches: Any) -> bool:
-    return uri in registered.split() or (is_loopback(uri) and bool(matches(uri)))
+    try:
+        return uri in registered.split() or (is_loopback(uri) and bool(matches(uri)))
+    except ValueError:  # It is no address, such as "http://[".
+        return False

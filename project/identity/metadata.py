@@ -10,7 +10,9 @@ from django.views.decorators.http import require_safe
 from project.config import config
 from project.identity.keys import published
 from project.identity.lifetimes import JWKS_TTL_S
+from project.identity.parameters import PROMPTS
 from project.identity.scopes import DESCRIPTIONS
+from project.identity.sessions import ACR_OF
 from project.identity.tokens import ALGORITHMS, DEVICE_CODE
 from project.scopes import SCOPES
 
@@ -57,8 +59,13 @@ def document() -> dict[str, Any]:
         "introspection_endpoint_auth_methods_supported": AUTHENTICATION[:2],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ALGORITHMS,
-        "prompt_values_supported": ["none", "login"],
-        "claims_supported": ["sub", "name", "email", "auth_time", "sid"],
+        "prompt_values_supported": PROMPTS,
+        "acr_values_supported": sorted(set(ACR_OF.values())),
+        "claims_supported": [
+            *("iss", "aud", "sub", "iat", "exp", "nonce", "at_hash", "auth_time", "amr", "acr", "sid"),
+            *("name", "email"),
+        ],
+        "claims_parameter_supported": False,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
         **({"registration_endpoint": at("register")} if config.client_registration else {}),

@@ -1,7 +1,7 @@
 """What identity keeps in the database. The API reads these tables too (``fastapi_app/core/tables.py``)."""
 
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -102,6 +102,33 @@ class DeviceResources(models.Model):
     def granted(cls, family: uuid.UUID) -> list[str]:
         """Returns the resources that were asked for with this device code; empty when it named no resource."""
         return list(cls.objects.filter(family=family).values_list("resources", flat=True).first() or [])
+
+
+class SignIn(models.Model):
+    """When and how a user signed in before a client's log-in began.
+
+    Every ID token of that log-in says the same (OpenID Connect Core 1.0, section 12.2), wherever else the user signs in
+    meanwhile. A log-in that is older than this table has no row, and its ID tokens say nothing about it.
+    """
+
+    family = models.UUIDField(primary_key=True, help_text="The log-in.")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DB_CASCADE, related_name="+")
+    auth_time = models.DateTimeField()
+    amr = models.CharField("authentication methods", max_length=255, blank=True, help_text="Separated by spaces.")
+    acr = models.CharField("authentication context class", max_length=255, blank=True)
+    created_at = models.DateTimeField(editable=False, db_default=Now())
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["created_at"], name="identity_signin_created")]
+
+    def __str__(self) -> str:
+        return str(self.family)
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """The claims of an ID token that say it (section 2)."""
+        claims = {"auth_time": int(self.auth_time.timestamp()), "amr": self.amr.split(), "acr": self.acr}
+        return {name: value for name, value in claims.items() if value}
 
 
 class ExternalIdentity(models.Model):

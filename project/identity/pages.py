@@ -14,22 +14,27 @@ from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.generic import View
-from oauth2_provider.exceptions import InvalidIDTokenError, OIDCError
-from oauth2_provider.http import OAuth2ResponseRedirect
+from oauth2_provider.exceptions import (
+    InvalidIDTokenError,
+    InvalidOIDCClientError,
+    InvalidOIDCRedirectURIError,
+    OIDCError,
+)
 from oauth2_provider.models import get_device_grant_model
 from oauth2_provider.views import RPInitiatedLogoutView
-from oauthlib.common import add_params_to_uri
 
 from project.accounts.fields import TYPED_AS_AN_ADDRESS
 from project.accounts.models import User
 from project.addresses import LONGEST
 from project.clients.models import Client
 from project.identity.models import DeviceResources
+from project.identity.parameters import repeated, with_parameters
 from project.identity.revocation import end_family
 from project.identity.scopes import DESCRIPTIONS, held_by
+from project.identity.sessions import begin_family
 from project.identity.tokens import ID_TOKEN_TYPE, claims_of, family_begun_by
 from project.identity.user_codes import as_issued
-from project.identity.views import Endpoint
+from project.identity.views import Endpoint, RequestOrForm, refusal, sent_to
 
 DeviceGrant = get_device_grant_model()
 
@@ -66,13 +71,35 @@ class LogoutView(View):
         return django_views.LogoutView.as_view(template_name="identity/signed_out.html")(request)
 
 
-class ClientLogoutView(Endpoint, RPInitiatedLogoutView):
+class ClientLogoutView(RequestOrForm, RPInitiatedLogoutView):
     """Signs out because a client asks for it (OpenID Connect RP-Initiated Logout 1.0).
 
     The user is asked first, and afterwards sent only to an address that the client has registered.
     """
 
     template_name = "identity/logout.html"
+    decision = "allow"
+
+    def read(self, request: HttpRequest) -> HttpResponse | None:
+        if names := [*repeated(request.GET), *repeated(request.POST)]:
+            return refusal("invalid_request", f"Sent more than once: {', '.join(names)}.")
+        return super().read(request)
+
+    def validate_post_logout_redirect_uri(
+        self, application: Client | None, post_logout_redirect_uri: str | None
+    ) -> None:
+        """Refuse an address that is not, letter for letter, a registered one.
+
+        Raises:
+            InvalidOIDCClientError: nobody knows whose address it would be.
+            InvalidOIDCRedirectURIError: the client has not registered it.
+        """
+        if not post_logout_redirect_uri:
+            return
+        if application is None:
+            raise InvalidOIDCClientError
+        if not application.post_logout_redirect_uri_allowed(post_logout_redirect_uri):
+            raise InvalidOIDCRedirectURIError("This client does not have this redirect uri registered.")
 
     def get_request_application(self, id_token: Any, client_id: str | None) -> Client | None:
         if client_id:
@@ -107,9 +134,7 @@ class ClientLogoutView(Endpoint, RPInitiatedLogoutView):
         logout(self.request)
         if not post_logout_redirect_uri or application is None:
             return render(self.request, "identity/signed_out.html")
-        parameters = [("state", state)] if state else []
-        back = add_params_to_uri(post_logout_redirect_uri, parameters)
-        return cast("HttpResponse", OAuth2ResponseRedirect(back, application.get_allowed_schemes()))
+        return sent_to(with_parameters(post_logout_redirect_uri, {"state": state} if state else {}))
 
     def error_response(self, error: OIDCError) -> HttpResponseBase:
         if error.error == "logout_denied":
@@ -157,6 +182,8 @@ class DeviceView(LoginRequiredMixin, Endpoint):
             grant.scope = " ".join(offered)
             grant.status = DeviceGrant.AUTHORIZED if decision == "allow" else DeviceGrant.DENIED
             grant.save(update_fields=["user", "scope", "status"])
+            if decision == "allow":
+                begin_family(request, family_begun_by(grant.device_code))
         return render(request, "identity/device_done.html", {"client": client, "allowed": decision == "allow"})
 
     @property

@@ -57,7 +57,7 @@ class ClientMetadataEndpoint(Endpoint):
             busy["Retry-After"] = str(TOO_MANY_RETRY_S)
             return busy
 
-    def read(self, request: HttpRequest) -> dict[str, Any]:
+    def read_document(self, request: HttpRequest) -> dict[str, Any]:
         """Returns the JSON object in the body.
 
         Raises:
@@ -82,7 +82,7 @@ class RegistrationView(ClientMetadataEndpoint):
     http_method_names = ["post", "options"]  # noqa: RUF012  Django's attribute.
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        metadata = read_metadata(self.read(request), offered_scopes(list(DESCRIPTIONS)))
+        metadata = read_metadata(self.read_document(request), offered_scopes(list(DESCRIPTIONS)))
         secret = secrets.token_urlsafe(32)  # A public client has one as well, which nobody knows.
         client = Client(
             client_secret=secret,
@@ -116,7 +116,7 @@ class ConfigurationView(ClientMetadataEndpoint):
         return _unknown() if client is None else _described(client, _metadata_of(client), token, {})
 
     def put(self, request: HttpRequest, client_id: str) -> HttpResponseBase:
-        document = self.read(request)
+        document = self.read_document(request)
         with transaction.atomic():
             client, _token = _authenticated(request, client_id)
             if client is None:

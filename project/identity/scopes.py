@@ -20,6 +20,11 @@ DESCRIPTIONS = {**OPENID_SCOPES, **{name: rule.description for name, rule in SCO
 """Every scope, in words for the consent page."""
 
 
+def understood(scopes: Iterable[str]) -> list[str]:
+    """Returns those of ``scopes`` that exist, each once."""
+    return [scope for scope in dict.fromkeys(scopes) if scope in DESCRIPTIONS]
+
+
 def held_by(user: User, scopes: Iterable[str]) -> list[str]:
     """Those of ``scopes`` that ``user`` holds, by themselves or by a group; a deactivated one holds none."""
     return [scope for scope in scopes if user.is_active and is_held(user, scope)]

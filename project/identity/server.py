@@ -1,6 +1,7 @@
 """oauthlib's server and the toolkit's way to it, without what this issuer does not offer."""
 
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django.http import HttpRequest
 from oauth2_provider.oauth2_backends import OAuthLibCore
@@ -8,6 +9,8 @@ from oauthlib.common import Request as OAuthRequest
 from oauthlib.openid import Server as OpenIdServer
 
 from project.clients.models import Client
+from project.identity import parameters
+from project.identity.parameters import with_parameters
 
 
 class Server(OpenIdServer):
@@ -23,6 +26,22 @@ class Server(OpenIdServer):
 class Backend(OAuthLibCore):
     """The toolkit's adapter between Django's requests and oauthlib's."""
 
+    def _extract_params(self, request: HttpRequest) -> tuple[str, str, str, dict[str, Any]]:
+        """Give oauthlib the parameters that it knows, and no others: it takes each for an attribute of its request."""
+        query = urlencode(parameters.only(parameters.AUTHORIZATION, request.GET))
+        body = urlencode(parameters.only(parameters.TOKEN, request.POST))
+        uri = f"{request.path}?{query}" if query else request.path
+        return uri, str(request.method), body, self.extract_headers(request)
+
+    def create_authorization_response(
+        self, request: HttpRequest, scopes: list[str], credentials: dict[str, Any], allow: bool
+    ) -> Any:
+        """The toolkit's, its address put together anew: the client's own query stays byte for byte as it was."""
+        uri, *rest = super().create_authorization_response(request, scopes, credentials, allow)
+        redirect_uri = credentials["redirect_uri"]
+        own = [name for name, _ in _pairs(redirect_uri) if name != "iss"]  # The toolkit dropped that one.
+        return (with_parameters(redirect_uri, dict(_pairs(uri)[len(own) :])), *rest)
+
     def extract_headers(self, request: HttpRequest) -> dict[str, Any]:
         """A charset after the media type is nothing that oauthlib's device endpoint would know; it is UTF-8 anyway."""
         headers: dict[str, Any] = super().extract_headers(request)
@@ -36,3 +55,7 @@ class Backend(OAuthLibCore):
             return None
         client: Client = oauth_request.client
         return client if client.client_type == Client.CLIENT_CONFIDENTIAL else None
+
+
+def _pairs(address: str) -> list[tuple[str, str]]:
+    return parse_qsl(urlsplit(address).query, keep_blank_values=True)

@@ -23,6 +23,8 @@ from project.clients.models import Client
 from project.config import config
 from project.identity import revocation
 from project.identity.lifetimes import ID_TOKEN_TTL_S, REFRESH_GRACE_S, REFRESH_TOKEN_TTL_S
+from project.identity.models import SignIn
+from project.identity.scopes import understood
 from project.identity.tokens import (
     ACCESS_TOKEN_TYPE,
     DEVICE_CODE,
@@ -41,6 +43,35 @@ Grant, DeviceGrant = get_grant_model(), get_device_grant_model()
 
 class Validator(OAuth2Validator):
     """The rules of this issuer."""
+
+    # Clients
+
+    def _extract_basic_auth(self, request: OAuthRequest) -> str | None:
+        """None: the view has moved such credentials into the body (project.identity.parameters)."""
+
+    def is_origin_allowed(self, client_id: str, origin: str, request: OAuthRequest, *args: Any, **kwargs: Any) -> bool:
+        """Whether scripts of a web origin may read tokens; browsers write each origin in one way (RFC 6454)."""
+        return origin in request.client.allowed_origins.split()
+
+    # Scopes
+
+    def validate_scopes(
+        self, client_id: str, scopes: list[str], client: Client, request: OAuthRequest, *args: Any, **kwargs: Any
+    ) -> bool:
+        """Ignore unknown scopes, such as ``offline_access`` (OpenID Connect Core 1.0, section 3.1.2.1).
+
+        A request for unknown scopes only is refused, because without them it would be one for all.
+        """
+        request.scopes = understood(scopes)
+        return bool(request.scopes or not scopes) and bool(
+            super().validate_scopes(client_id, request.scopes, client, request, *args, **kwargs)
+        )
+
+    def is_within_original_scope(
+        self, request_scopes: list[str], refresh_token: str, request: OAuthRequest, *args: Any, **kwargs: Any
+    ) -> bool:
+        request.scopes = understood(request_scopes)
+        return bool(request.scopes) and set(request.scopes) <= set(request.granted_scopes)
 
     # Authorization codes
 
@@ -181,15 +212,20 @@ class Validator(OAuth2Validator):
     def finalize_id_token(
         self, id_token: dict[str, Any], token: dict[str, Any], token_handler: Any, request: OAuthRequest
     ) -> str:
-        """Sign with the key that signs now. ``sid`` is the log-in's family, so that a logout can end it."""
-        signed_in_at = request.user.last_login or timezone.now()
+        """Sign with the key that signs now. ``sid`` is the log-in's family, so that a logout can end it.
+
+        A refreshed token says what the first one said, but for its times (OpenID Connect Core 1.0, section 12.2). It
+        has no ``nonce``.
+        """
+        family = family_of(request)
+        signed_in = SignIn.objects.filter(family=family).first()
         claims = {
             **id_token,
             **self.get_oidc_claims(token, token_handler, request),
             "iss": config.base_url,
             "exp": int(time.time()) + ID_TOKEN_TTL_S,
-            "auth_time": int(signed_in_at.timestamp()),
-            "sid": str(family_of(request)),
+            **(signed_in.claims if signed_in else {}),
+            "sid": str(family),
         }
         return sign(claims, ID_TOKEN_TYPE)
 

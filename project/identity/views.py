@@ -2,38 +2,40 @@
 
 import json
 from datetime import timedelta
-from typing import Any, cast
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Any, NoReturn, cast
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from django.contrib.auth.views import redirect_to_login
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.utils.decorators import method_decorator
-from django.views.decorators.csrf import csrf_exempt
+from django.utils.encoding import iri_to_uri
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.generic import View
 from oauth2_provider import views as toolkit
 from oauth2_provider.exceptions import FatalClientError, OAuthToolkitError
-from oauth2_provider.http import OAuth2ResponseRedirect
 from oauth2_provider.models import get_device_grant_model, get_refresh_token_model
 from oauth2_provider.views.mixins import OAuthLibMixin
-from oauthlib.oauth2.rfc6749.errors import AccessDeniedError, InvalidClientIdError, InvalidRequestError
+from oauthlib.oauth2.rfc6749.errors import AccessDeniedError, InvalidClientIdError, OAuth2Error
 from oauthlib.openid.connect.core.exceptions import ConsentRequired, LoginRequired
 
 from project.accounts.models import User
 from project.clients.models import Client
 from project.config import config
+from project.identity import parameters
+from project.identity.authorization_request import fault, max_age_s, prompts
 from project.identity.client_documents import DocumentRefused, ensure_client
 from project.identity.lifetimes import REFRESH_TOKEN_TTL_S, SLOW_DOWN_S
 from project.identity.models import DeviceResources
 from project.identity.resources import InvalidTargetError, known
-from project.identity.scopes import DESCRIPTIONS, Scopes, held_by
-from project.identity.sessions import remember_family, signed_in_for_s
-from project.identity.tokens import DEVICE_CODE, checksum, family_begun_by, good_claims
+from project.identity.scopes import DESCRIPTIONS, Scopes, held_by, understood
+from project.identity.sessions import begin_family, remember_family, signed_in_for_s
+from project.identity.tokens import DEVICE_CODE, ID_TOKEN_TYPE, checksum, claims_of, family_begun_by, good_claims
 
-S256_LENGTH = 43
-"""Characters of a SHA-256 in base64url (RFC 7636, section 4.2)."""
+CHALLENGE = 'Basic realm="clients", charset="UTF-8"'
+"""What a client hears that did not show its secret (RFC 6749, section 5.2; RFC 7617)."""
 
 JSON_NO_STORE = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 """Of a token response; oauthlib gives an error that it raises after validation no headers of its own."""
@@ -47,34 +49,90 @@ def refusal(error: str, description: str, status: int = 400) -> JsonResponse:
     return JsonResponse({"error": error, "error_description": description}, status=status, headers=headers)
 
 
+def sent_to(address: str) -> HttpResponse:
+    """A redirect to an address of a client's own, which stays byte for byte as it was registered."""
+    response = HttpResponse(status=302)
+    response["Location"] = address if address.isascii() else iri_to_uri(address)
+    return response
+
+
 class Endpoint(View):
-    """Refuses what no database can hold, before it gets there."""
+    """Refuses what no database can hold, before it gets there. An empty parameter counts as omitted."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        texts = [*request.GET.values(), *request.POST.values()]
-        if any("\x00" in text for text in texts):
-            return refusal("invalid_request", "A parameter has a NUL character.")
-        return super().dispatch(request, *args, **kwargs)
+        if description := parameters.unreadable(request):
+            return refusal("invalid_request", description)
+        parameters.omit_empty(request)
+        return self.read(request) or super().dispatch(request, *args, **kwargs)
+
+    def read(self, request: HttpRequest) -> HttpResponse | None:
+        """Returns the answer to a request that cannot be understood; None when it can."""
+        return None
+
+
+class RequestOrForm(Endpoint):
+    """An endpoint where a client may send its request by POST too, which another site's page does.
+
+    Only our own form decides anything, and only with its CSRF token. Any other POST leads to the GET with the same
+    parameters: there the browser shows its session, whose cookie it keeps back from another site's POST (SameSite).
+    """
+
+    decision = ""
+    """The name of the form's button."""
+
+    @method_decorator(csrf_exempt)  # What our form sends is checked here.
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        answer = csrf_protect(super().dispatch) if self._is_form(request) else super().dispatch
+        return answer(request, *args, **kwargs)
+
+    def read(self, request: HttpRequest) -> HttpResponse | None:
+        if request.method != "POST" or self._is_form(request):
+            return None
+        sent = [*parameters.only(parameters.KNOWN, request.GET), *parameters.only(parameters.KNOWN, request.POST)]
+        return HttpResponseRedirect(f"{request.path}?{urlencode(sent)}", status=303)
+
+    def _is_form(self, request: HttpRequest) -> bool:
+        return bool({self.decision, "csrfmiddlewaretoken"} & request.POST.keys())
 
 
 class MachineEndpoint(Endpoint):
-    """An endpoint that programs post to, without cookies; its work is one transaction."""
+    """An endpoint that programs post to, without cookies; its work is one transaction.
+
+    Clients show their secret by either way of RFC 6749, section 2.3.1, but not by both.
+    """
 
     http_method_names = ["post", "options"]  # noqa: RUF012  Django's attribute.
 
     @method_decorator(csrf_exempt)  # It knows no session, so there is nothing to forge.
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with transaction.atomic():
-            return super().dispatch(request, *args, **kwargs)
+            response = super().dispatch(request, *args, **kwargs)
+        if response.status_code == 401:  # noqa: PLR2004
+            response["WWW-Authenticate"] = CHALLENGE
+        return response
+
+    def read(self, request: HttpRequest) -> HttpResponse | None:
+        if request.GET:
+            return refusal("invalid_request", "Send parameters in the body only (RFC 6749, section 3.2).")
+        if names := parameters.repeated(request.POST):
+            return refusal("invalid_request", f"Sent more than once: {', '.join(names)}.")
+        try:
+            parameters.move_credentials_into_body(request)
+        except parameters.BadCredentialsError:
+            return refusal("invalid_client", "The Authorization header holds no client id and secret.", 401)
+        except parameters.TwoMethodsError:
+            return refusal("invalid_request", "Show the client's secret in one way only.")
+        return None
 
 
-class AuthorizationView(Endpoint, toolkit.AuthorizationView):
+class AuthorizationView(RequestOrForm, toolkit.AuthorizationView):
     """The consent page: what a client may do for the user who is logged in (RFC 6749, section 4.1.1).
 
     The form sends nothing but the answer: what it is about stays in the address, and is looked at again.
     """
 
     template_name = "identity/consent.html"
+    decision = "decision"
 
     def validate_authorization_request(self, request: HttpRequest) -> Any:
         if request.user.is_authenticated:  # Nobody else makes this service call an address.
@@ -83,31 +141,35 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
             except DocumentRefused as refused:
                 raise FatalClientError(error=InvalidClientIdError(str(refused))) from None
         scopes, credentials = super().validate_authorization_request(request)
-        method, challenge = credentials.get("code_challenge_method"), credentials.get("code_challenge") or ""
-        if method != "S256" or len(challenge) != S256_LENGTH:
-            self._refuse(InvalidRequestError, credentials, "Send a code_challenge, and S256 as its method.")
-        if request.GET.get("response_mode", "query") != "query":
-            self._refuse(InvalidRequestError, credentials, "The only response_mode is query.")
-        if not request.GET.get("max_age", "0").isdecimal():
-            self._refuse(InvalidRequestError, credentials, "max_age is a number of seconds.")
+        if error := fault(request.GET):
+            self._refuse(error, credentials)
         try:
             credentials["resource"] = known(request.GET.getlist("resource"))
         except InvalidTargetError as error:
-            self._refuse(InvalidTargetError, credentials, error.description)
+            self._refuse(error, credentials)
         return scopes, credentials
 
+    def handle_no_permission(self) -> HttpResponseBase:
+        """Answer when nobody is signed in. Any error waits until somebody is (RFC 9700, section 4.11.2)."""
+        if "none" not in prompts(self.request.GET):
+            return self._ask_to_sign_in(self.request)
+        try:
+            _scopes, credentials = self.validate_authorization_request(self.request)
+            self._refuse(LoginRequired("The user has to sign in."), credentials)
+        except OAuthToolkitError as error:
+            return cast("HttpResponseBase", self.error_response(error, application=None))
+
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        prompts = request.GET.get("prompt", "").split()
-        if "create" in prompts:
-            return cast("HttpResponseBase", super().get(request, *args, **kwargs))
-        if "none" not in prompts and ("login" in prompts or self._signed_in_too_long_ago(request)):
+        asked = prompts(request.GET)
+        if "none" not in asked and (asked & {"login", "select_account"} or self._signed_in_too_long_ago(request)):
             return self._ask_to_sign_in(request)
         try:
             scopes, credentials = self.validate_authorization_request(request)
+            self._check_user(credentials)
             offered = self._offered(scopes, credentials)
-            if "none" in prompts:
-                asked = LoginRequired if self._signed_in_too_long_ago(request) else ConsentRequired
-                self._refuse(asked, credentials, "The user has to be asked.")
+            if "none" in asked:
+                required = LoginRequired if self._signed_in_too_long_ago(request) else ConsentRequired
+                self._refuse(required("The user has to be asked."), credentials)
         except OAuthToolkitError as error:
             return cast("HttpResponseBase", self.error_response(error, application=None))
         return self.render_to_response(self._page(offered, credentials))
@@ -115,9 +177,8 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             scopes, credentials = self.validate_authorization_request(request)
+            self._check_user(credentials)
             offered = self._offered(scopes, credentials)
-            if isinstance(credentials.get("ui_locales"), list):
-                credentials["ui_locales"] = " ".join(credentials["ui_locales"])
             uri, _headers, _body, _status = self.create_authorization_response(
                 request=request,
                 scopes=" ".join(offered),
@@ -129,18 +190,16 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
         return self.redirect(uri, application=None)
 
     def create_authorization_response(self, request: HttpRequest, scopes: str, credentials: Any, allow: bool) -> Any:
-        answer = super().create_authorization_response(request, scopes, credentials, allow)
-        if code := self._code_in(answer[0]):
-            remember_family(request, family_begun_by(code))
+        with transaction.atomic():
+            answer = super().create_authorization_response(request, scopes, credentials, allow)
+            if code := self._code_in(answer[0]):
+                begin_family(request, family_begun_by(code))
+                remember_family(request, family_begun_by(code))
         return answer
 
     def redirect(self, redirect_to: str, application: Client | None) -> HttpResponse:
         """Answer the client, errors included, with who answers (RFC 9207)."""
-        parts = urlsplit(redirect_to)
-        query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "iss"]
-        redirect_to = urlunsplit(parts._replace(query=urlencode([*query, ("iss", config.base_url)])))
-        # The address has been found among the client's own.
-        return cast("HttpResponse", OAuth2ResponseRedirect(redirect_to, ["https", "http"]))
+        return sent_to(parameters.with_parameters(redirect_to, {"iss": config.base_url}))
 
     def render_to_response(self, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
         response: HttpResponse = super().render_to_response(context, **kwargs)
@@ -149,8 +208,8 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
 
     def _signed_in_too_long_ago(self, request: HttpRequest) -> bool:
         """Whether the client wants a fresher sign-in (OpenID Connect Core 1.0, section 3.1.2.1)."""
-        max_age = request.GET.get("max_age", "")
-        return max_age.isdecimal() and signed_in_for_s(request) > float(max_age)
+        max_age = max_age_s(request.GET)
+        return max_age is not None and signed_in_for_s(request) > max_age
 
     def _ask_to_sign_in(self, request: HttpRequest) -> HttpResponse:
         """Lead through the log-in page, and back to here without what has led there."""
@@ -163,13 +222,19 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
         """The scopes to ask the user about: those they hold themselves."""
         offered = held_by(cast("User", self.request.user), scopes)  # The mixin let nobody else through.
         if scopes and not offered:
-            self._refuse(AccessDeniedError, credentials, "The user holds no permission that these scopes need.")
+            self._refuse(AccessDeniedError("The user holds no permission that these scopes need."), credentials)
         return offered
 
-    def _refuse(self, error: Any, credentials: dict[str, Any], description: str) -> None:
-        raise OAuthToolkitError(
-            error(description, state=credentials.get("state")), redirect_uri=credentials["redirect_uri"]
-        )
+    def _check_user(self, credentials: dict[str, Any]) -> None:
+        """Refuse a request that is about another user than the one who is signed in (section 3.1.2.2)."""
+        hint = self.request.GET.get("id_token_hint")
+        claims = claims_of(hint, ID_TOKEN_TYPE) if hint else None
+        if claims and claims["sub"] != str(self.request.user.pk):
+            self._refuse(LoginRequired("Another user is signed in."), credentials)
+
+    def _refuse(self, error: OAuth2Error, credentials: dict[str, Any]) -> NoReturn:
+        error.state = credentials.get("state")
+        raise OAuthToolkitError(error, redirect_uri=credentials["redirect_uri"])
 
     def _page(self, offered: list[str], credentials: dict[str, Any]) -> dict[str, Any]:
         client = Client.objects.get(client_id=credentials["client_id"])
@@ -180,8 +245,8 @@ class AuthorizationView(Endpoint, toolkit.AuthorizationView):
             "redirect_host": urlsplit(credentials["redirect_uri"]).netloc,
         }
 
-    def _code_in(self, uri: str | None) -> str:
-        return parse_qs(urlsplit(uri or "").query).get("code", [""])[0]
+    def _code_in(self, uri: str) -> str:
+        return parse_qs(urlsplit(uri).query).get("code", [""])[-1]
 
 
 class TokenView(MachineEndpoint, toolkit.TokenView):
@@ -232,9 +297,7 @@ class IntrospectionView(MachineEndpoint, OAuthLibMixin):
     def post(self, request: HttpRequest) -> HttpResponseBase:
         client = self.get_oauthlib_core().authenticated_client(request)
         if client is None:
-            answer = refusal("invalid_client", "Show the client's id and secret.", 401)
-            answer["WWW-Authenticate"] = 'Basic realm="tandem"'
-            return answer
+            return refusal("invalid_client", "Show the client's id and secret.", 401)
         if not client.may_introspect:
             return refusal("unauthorized_client", "This client may not ask about tokens.", 403)
         if not (token := request.POST.get("token")):
@@ -289,8 +352,8 @@ class DeviceAuthorizationView(MachineEndpoint, toolkit.DeviceAuthorizationView):
         if client.authorization_grant_type != Client.GRANT_DEVICE_CODE:
             return refusal("unauthorized_client", "This client may not use device codes.")
         allowed = Scopes().get_available_scopes(client)
-        scopes = request.POST.get("scope", "").split() or allowed
-        if not set(scopes) <= set(allowed):
+        scopes = understood(request.POST["scope"].split()) if "scope" in request.POST else allowed
+        if not scopes or not set(scopes) <= set(allowed):
             return refusal("invalid_scope", "This client may not ask for one of these scopes.")
         try:
             resources = known(request.POST.getlist("resource"))

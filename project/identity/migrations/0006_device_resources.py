@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("identity", "0003_signer"),
+        ("identity", "0005_signin"),
     ]
 
     operations = [

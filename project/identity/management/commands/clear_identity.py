@@ -11,6 +11,7 @@ from project.clients.registration import delete_unused
 from project.identity.lifetimes import UNUSED_CLIENT_TTL_S
 from project.identity.models import DeviceResources
 from project.identity.revocation import forget_old_events
+from project.identity.sessions import forget_sign_ins
 
 DEVICE_RESOURCES_TTL = timedelta(days=1)
 """Longer than any device code is good."""
@@ -28,6 +29,7 @@ class Command(BaseCommand):
         clear_expired()
         get_device_grant_model().objects.filter(expires__lt=timezone.now()).delete()
         DeviceResources.objects.filter(created_at__lt=timezone.now() - DEVICE_RESOURCES_TTL).delete()
+        forget_sign_ins()
         self.stdout.write(f"{forget_old_events()} old revocation events deleted")
         if count := delete_unused(UNUSED_CLIENT_TTL_S):
             self.stdout.write(f"{count} unused clients deleted, which had registered themselves")
