@@ -55,7 +55,7 @@ def fault(query: QueryDict) -> OAuth2Error | None:
 def _rules(query: QueryDict) -> list[tuple[bool, str]]:
     asked = prompts(query)
     return [
-        (bool(parameters.repeated(query)), "A parameter came more than once."),
+        (bool(parameters.repeated(parameters.AUTHORIZATION, query)), "A parameter came more than once."),
         (
             query.get("code_challenge_method") != "S256" or not is_challenge(query.get("code_challenge", "")),
             "Send a code_challenge, and S256 as its method.",

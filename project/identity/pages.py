@@ -28,7 +28,7 @@ from project.accounts.models import User
 from project.addresses import LONGEST
 from project.clients.models import Client
 from project.identity.models import DeviceResources
-from project.identity.parameters import repeated, with_parameters
+from project.identity.parameters import LOGOUT, repeated, with_parameters
 from project.identity.revocation import end_family
 from project.identity.scopes import DESCRIPTIONS, held_by
 from project.identity.sessions import begin_family
@@ -81,7 +81,7 @@ class ClientLogoutView(RequestOrForm, RPInitiatedLogoutView):
     decision = "allow"
 
     def read(self, request: HttpRequest) -> HttpResponse | None:
-        if names := [*repeated(request.GET), *repeated(request.POST)]:
+        if names := [*repeated(LOGOUT, request.GET), *repeated(LOGOUT, request.POST)]:
             return refusal("invalid_request", f"Sent more than once: {', '.join(names)}.")
         return super().read(request)
 

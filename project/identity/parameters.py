@@ -2,11 +2,12 @@
 
 import base64
 import binascii
+from typing import Any
 from urllib.parse import unquote_plus, unquote_to_bytes, urlencode
 
 from django.http import HttpRequest, QueryDict
 
-AUTHORIZATION = frozenset(
+OF_OAUTHLIB = frozenset(
     {
         "response_type",
         "client_id",
@@ -20,8 +21,8 @@ AUTHORIZATION = frozenset(
         "resource",
     }
 )
-"""The parameters of an authorization request that oauthlib reads."""
-ALSO_AUTHORIZATION = frozenset(
+"""What oauthlib reads of an authorization request."""
+AUTHORIZATION = OF_OAUTHLIB | frozenset(
     {
         "response_mode",
         "display",
@@ -37,7 +38,7 @@ ALSO_AUTHORIZATION = frozenset(
         "registration",
     }
 )
-"""The other parameters of an authorization request: the view checks them, or ignores them."""
+"""All parameters of an authorization request: the view checks the others, or ignores them."""
 TOKEN = frozenset(
     {
         "grant_type",
@@ -57,7 +58,7 @@ TOKEN = frozenset(
 )
 """The parameters of requests to the endpoints that programs post to."""
 LOGOUT = frozenset({"id_token_hint", "logout_hint", "client_id", "post_logout_redirect_uri", "state", "ui_locales"})
-KNOWN = AUTHORIZATION | ALSO_AUTHORIZATION | TOKEN | LOGOUT
+KNOWN = AUTHORIZATION | TOKEN | LOGOUT
 """Any other parameter is ignored (RFC 6749, sections 3.1 and 3.2)."""
 REPEATABLE = frozenset({"resource"})
 """RFC 8707, section 2."""
@@ -84,13 +85,13 @@ def unreadable(request: HttpRequest) -> str:
 
 def omit_empty(request: HttpRequest) -> None:
     """Removes parameters without a value from a request: they count as omitted (RFC 6749, section 3.1)."""
-    request.GET = _without_empty(request.GET)  # type: ignore[assignment]
-    request.POST = _without_empty(request.POST)  # type: ignore[assignment]
+    request.GET = _without_empty(request.GET)
+    request.POST = _without_empty(request.POST)
 
 
-def repeated(parameters: QueryDict) -> list[str]:
-    """Returns the known parameters that came more than once, which they must not (RFC 6749, section 3.1)."""
-    return sorted(name for name, values in parameters.lists() if name in KNOWN - REPEATABLE and len(values) > 1)
+def repeated(names: frozenset[str], parameters: QueryDict) -> list[str]:
+    """Returns those of ``names`` that came more than once, which they must not (RFC 6749, section 3.1)."""
+    return [name for name in sorted(names - REPEATABLE) if len(parameters.getlist(name)) > 1]
 
 
 def only(names: frozenset[str], parameters: QueryDict) -> list[tuple[str, str]]:
@@ -125,13 +126,13 @@ def move_credentials_into_body(request: HttpRequest) -> None:
     if scheme.lower() != "basic":
         return
     client_id, client_secret = _decoded(encoded.strip(" "))
-    body = request.POST.copy()
+    body: Any = request.POST.copy()
     if "client_secret" in body or body.get("client_id", client_id) != client_id:
         raise TwoMethodsError
     body["client_id"] = client_id
     if client_secret:
         body["client_secret"] = client_secret
-    request.POST = body  # type: ignore[assignment]
+    request.POST = body
 
 
 def _decoded(encoded: str) -> tuple[str, str]:
@@ -150,7 +151,7 @@ def _values(parameters: QueryDict) -> list[str]:
     return [value for _name, values in parameters.lists() for value in values]
 
 
-def _without_empty(parameters: QueryDict) -> QueryDict:
+def _without_empty(parameters: QueryDict) -> Any:
     kept = QueryDict(mutable=True)
     for name, values in parameters.lists():
         if given := [value for value in values if value]:

@@ -1,16 +1,33 @@
 """oauthlib's server and the toolkit's way to it, without what this issuer does not offer."""
 
+import json
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django.http import HttpRequest
 from oauth2_provider.oauth2_backends import OAuthLibCore
 from oauthlib.common import Request as OAuthRequest
+from oauthlib.oauth2.rfc8628.grant_types import DeviceCodeGrant
 from oauthlib.openid import Server as OpenIdServer
+from oauthlib.openid.connect.core.grant_types.base import OpenIDConnectBase
 
 from project.clients.models import Client
 from project.identity import parameters
 from project.identity.parameters import with_parameters
+from project.identity.tokens import DEVICE_CODE
+
+
+class DeviceLogIn(DeviceCodeGrant):
+    """Gives a device an ID token when its user allowed ``openid``, as oauthlib does when the device refreshes."""
+
+    def create_token_response(self, request: OAuthRequest, token_handler: Any) -> tuple[dict[str, str], str, int]:
+        headers, body, status = super().create_token_response(request, token_handler)
+        if status == 200:  # noqa: PLR2004
+            with_id_token = OpenIDConnectBase.add_id_token(self, json.loads(body), token_handler, request)
+            body = json.dumps(with_id_token)
+        return headers, body, status
+
+    id_token_hash = OpenIDConnectBase.id_token_hash
 
 
 class Server(OpenIdServer):
@@ -19,6 +36,7 @@ class Server(OpenIdServer):
     def __init__(self, request_validator: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(request_validator, *args, **kwargs)
         del self.grant_types["password"]
+        self.grant_types[DEVICE_CODE] = DeviceLogIn(request_validator)
         for response_type in set(self.response_types) - {"code"}:
             del self.response_types[response_type]
 
@@ -28,7 +46,7 @@ class Backend(OAuthLibCore):
 
     def _extract_params(self, request: HttpRequest) -> tuple[str, str, str, dict[str, Any]]:
         """Give oauthlib the parameters that it knows, and no others: it takes each for an attribute of its request."""
-        query = urlencode(parameters.only(parameters.AUTHORIZATION, request.GET))
+        query = urlencode(parameters.only(parameters.OF_OAUTHLIB, request.GET))
         body = urlencode(parameters.only(parameters.TOKEN, request.POST))
         uri = f"{request.path}?{query}" if query else request.path
         return uri, str(request.method), body, self.extract_headers(request)

@@ -114,7 +114,7 @@ class MachineEndpoint(Endpoint):
     def read(self, request: HttpRequest) -> HttpResponse | None:
         if request.GET:
             return refusal("invalid_request", "Send parameters in the body only (RFC 6749, section 3.2).")
-        if names := parameters.repeated(request.POST):
+        if names := parameters.repeated(parameters.TOKEN, request.POST):
             return refusal("invalid_request", f"Sent more than once: {', '.join(names)}.")
         try:
             parameters.move_credentials_into_body(request)
@@ -347,7 +347,10 @@ class DeviceAuthorizationView(MachineEndpoint, toolkit.DeviceAuthorizationView):
             return refusal("invalid_request", "Send application/x-www-form-urlencoded.")
         headers, answer, status = self.create_device_authorization_response(request)
         if status != 200:  # noqa: PLR2004
-            return JsonResponse(json.loads(answer), status=status, headers=headers)
+            told = json.loads(answer)
+            if told.get("error_description") == InvalidClientIdError.description:
+                return refusal("invalid_client", "There is no such client.", 401)
+            return JsonResponse(told, status=status, headers=headers)
         client = Client.objects.get(client_id=request.POST["client_id"])
         if client.authorization_grant_type != Client.GRANT_DEVICE_CODE:
             return refusal("unauthorized_client", "This client may not use device codes.")

@@ -23,7 +23,7 @@ from project.accounts.models import User
 from project.config import config
 from project.identity.hashers import BoundedArgon2PasswordHasher
 from tests.asgi.server import PATIENCE_S, Server, serving
-from tests.fixtures import give
+from tests.fixtures import absent, give
 from tests.identity.flows import DEVICE_CODE, SECRET, hidden_fields, machine_client, web_client
 from tests.npm import installed
 
@@ -200,3 +200,29 @@ def test_openid_client__every_flow(openid_client: str, person: Person, server: S
 
     assert process.returncode == 0, errors
     assert said == {"done": True}
+
+
+def test_oidc_client_ts__signed_in_elsewhere__renews_silently(
+    openid_client: str, person: Person, server: Server
+) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        absent("no Chromium")
+
+    done = subprocess.run(
+        [openid_client, "silent_renew.mjs", server.url, str(chromium)],
+        cwd=NODE,
+        capture_output=True,
+        text=True,
+        timeout=6 * PATIENCE_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr + server.log
+    first, *renewed = json.loads(done.stdout)
+    assert first["amr"] == ["pwd"]
+    assert [user["auth_time"] for user in renewed] == [first["auth_time"]] * 2
+    assert [user["sub"] for user in renewed] == [first["sub"]] * 2
+    last_login = User.objects.get().last_login
+    assert last_login is not None
+    assert last_login.timestamp() >= first["auth_time"] + 1, "she did sign in elsewhere"

@@ -108,7 +108,7 @@ def test_answer__allowed_or_refused__carries_state_and_who_answers(browser: Brow
         ({"response_type": "id_token"}, "unsupported_response_type"),
         ({"response_type": "code id_token"}, "unauthorized_client"),
         ({"response_mode": "fragment"}, "invalid_request"),
-        ({"scope": "openid admin"}, "invalid_scope"),
+        ({"scope": "admin"}, "invalid_scope"),
         ({"scope": "users:write"}, "access_denied"),
     ],
 )

@@ -122,7 +122,7 @@ def test_device__permission_given_after_the_consent__is_not_part_of_it(
 
 def test_device_authorization__wrong_client_or_scope__is_refused(web: Client, television: Client) -> None:
     assert begin(web).json()["error"] == "unauthorized_client"
-    assert begin(television, scope="openid admin").json()["error"] == "invalid_scope"
+    assert begin(television, scope="admin").json()["error"] == "invalid_scope"
     assert post("/o/device-authorization/", client_id="nobody").status_code in {400, 401}
     box = machine_client("box", authorization_grant_type=DEVICE_CODE)
     assert begin(box).status_code == 401
