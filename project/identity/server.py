@@ -58,7 +58,9 @@ class Backend(OAuthLibCore):
         uri, *rest = super().create_authorization_response(request, scopes, credentials, allow)
         redirect_uri = credentials["redirect_uri"]
         own = [name for name, _ in _pairs(redirect_uri) if name != "iss"]  # The toolkit dropped that one.
-        return (with_parameters(redirect_uri, dict(_pairs(uri)[len(own) :])), *rest)
+        answer = dict(_pairs(uri)[len(own) :])
+        answer.pop("iss", None)  # The view adds it to every answer.
+        return (with_parameters(redirect_uri, answer), *rest)
 
     def extract_headers(self, request: HttpRequest) -> dict[str, Any]:
         """A charset after the media type is nothing that oauthlib's device endpoint would know; it is UTF-8 anyway."""

@@ -99,7 +99,9 @@ def sent_back(answer: HttpResponse) -> dict[str, str]:
     """What the redirect to the client carries."""
     assert answer.status_code == 302, answer.content.decode()
     assert answer["Location"].startswith(f"{CALLBACK}?"), answer["Location"]
-    return {name: values[0] for name, values in parse_qs(urlsplit(answer["Location"]).query).items()}
+    parameters = parse_qs(urlsplit(answer["Location"]).query)
+    assert all(len(values) == 1 for values in parameters.values()), "each once (RFC 6749, section 3.1)"
+    return {name: values[0] for name, values in parameters.items()}
 
 
 def get_code(browser: Browser, client: Client, pkce: Verifier, **parameters: str) -> str:

@@ -259,6 +259,7 @@ def test_redirect_uri__keeps_its_query_byte_for_byte(query: str, browser: Browse
         assert answer["Location"].startswith(uri), answer["Location"]
         added = parse_qs(answer["Location"].removeprefix(uri).lstrip("?&"), strict_parsing=True)
         assert added["state"] == [state]
+        assert all(len(values) == 1 for values in added.values())
         assert {"code", "error", "state"} & added.keys()
     assert [("code" in answer["Location"].removeprefix(uri)) for answer in answers] == [True] + [False] * 6
 

@@ -21,8 +21,8 @@ class Command(BaseCommand):
     """Prints how many revocation events, and unused clients that registered themselves, it deleted."""
 
     help = (
-        "Delete expired tokens, codes and device codes, revocation events older than 90 days, and unused clients that "
-        "registered themselves."
+        "Delete expired tokens, codes and device codes, the sign-ins of log-ins that are over, revocation events older "
+        "than 90 days, and unused clients that registered themselves."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
