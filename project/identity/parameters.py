@@ -70,12 +70,10 @@ FORM = "application/x-www-form-urlencoded"
 
 def unreadable(request: HttpRequest) -> str:
     """Says what is wrong with the text of a request; empty when nothing is."""
-    encoded = [request.META.get("QUERY_STRING", "")]
-    if request.content_type == FORM:
-        encoded.append(request.body.decode("latin-1"))
+    encoded = [request.META.get("QUERY_STRING", ""), request.body if request.content_type == FORM else ""]
     try:
         for text in encoded:
-            unquote_to_bytes(text.encode("latin-1", "replace")).decode()
+            unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
         return "A parameter is not UTF-8."
     if any("\x00" in text for text in [*_values(request.GET), *_values(request.POST)]):

@@ -112,6 +112,8 @@ class MachineEndpoint(Endpoint):
         return response
 
     def read(self, request: HttpRequest) -> HttpResponse | None:
+        if request.method != "POST":
+            return None
         if request.GET:
             return refusal("invalid_request", "Send parameters in the body only (RFC 6749, section 3.2).")
         if names := parameters.repeated(parameters.TOKEN, request.POST):
