@@ -18,7 +18,7 @@ from oauth2_provider import views as toolkit
 from oauth2_provider.exceptions import FatalClientError, OAuthToolkitError
 from oauth2_provider.models import get_device_grant_model, get_refresh_token_model
 from oauth2_provider.views.mixins import OAuthLibMixin
-from oauthlib.oauth2.rfc6749.errors import AccessDeniedError, InvalidClientIdError, OAuth2Error
+from oauthlib.oauth2.rfc6749.errors import AccessDeniedError, InvalidClientIdError, InvalidScopeError, OAuth2Error
 from oauthlib.openid.connect.core.exceptions import ConsentRequired, LoginRequired
 
 from project.accounts.models import User
@@ -356,13 +356,9 @@ class DeviceAuthorizationView(MachineEndpoint, toolkit.DeviceAuthorizationView):
         client = Client.objects.get(client_id=request.POST["client_id"])
         if client.authorization_grant_type != Client.GRANT_DEVICE_CODE:
             return refusal("unauthorized_client", "This client may not use device codes.")
-        allowed = Scopes().get_available_scopes(client)
-        scopes = understood(request.POST["scope"].split()) if "scope" in request.POST else allowed
-        if not scopes or not set(scopes) <= set(allowed):
-            return refusal("invalid_scope", "This client may not ask for one of these scopes.")
         try:
-            resources = known(request.POST.getlist("resource"))
-        except InvalidTargetError as error:
+            scopes, resources = self._scopes(request, client), known(request.POST.getlist("resource"))
+        except OAuth2Error as error:
             return refusal(error.error, error.description)
         if resources:
             DeviceResources.objects.create(family=family_begun_by(answer["device_code"]), resources=resources)
@@ -378,3 +374,10 @@ class DeviceAuthorizationView(MachineEndpoint, toolkit.DeviceAuthorizationView):
         asked = timezone.now() - timedelta(seconds=grant.interval)
         DeviceGrant.objects.filter(pk=grant.pk).update(last_checked=asked)
         return JsonResponse(answer, headers={"Cache-Control": "no-store", **headers})
+
+    def _scopes(self, request: HttpRequest, client: Client) -> list[str]:
+        allowed = Scopes().get_available_scopes(client)
+        scopes = understood(request.POST["scope"].split()) if "scope" in request.POST else allowed
+        if not scopes or not set(scopes) <= set(allowed):
+            raise InvalidScopeError("This client may not ask for one of these scopes.")
+        return scopes
