@@ -36,7 +36,7 @@ from fastapi_app.core.requests import State  # noqa: E402
 from fastapi_app.core.resources import ResourceStack, open_resources  # noqa: E402
 from fastapi_app.core.revocation import revocations_are_fresh  # noqa: E402
 from project.config import config  # noqa: E402
-from project.database import django_database, migrations_are_applied  # noqa: E402
+from project.database import django_database, migrations_are_applied, triggers_are_installed  # noqa: E402
 from project.deadline import CancelOnDisconnect, Deadline  # noqa: E402
 from project.health import alive, readiness  # noqa: E402
 from project.middleware import BodyLimit, RequestId, RequireLifespan, TrustedHosts  # noqa: E402
@@ -105,6 +105,7 @@ app = Starlette(
             readiness(
                 database=database_answers,
                 migrations=migrations_are_applied,
+                triggers=triggers_are_installed,
                 revocations=revocations_are_fresh,
                 **({"rate_limits": limits_are_counted} if config.redis_url else {}),
                 can_do_without={"rate_limits"},

@@ -26,7 +26,8 @@ async def django_database(config: Config) -> AsyncIterator[None]:
     In development pending migrations are applied and an administrator is made; in production nothing is changed.
 
     Raises:
-        StartupError: in production, migrations are pending or the static files have not been collected.
+        StartupError: in production, migrations are pending, triggers are missing, or the static files have not been
+            collected.
     """
     try:
         prepare = _check if config.is_production else _bring_up_to_date
@@ -34,6 +35,16 @@ async def django_database(config: Config) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.to_thread(close_pools)
+
+
+async def triggers_are_installed(_request: Request) -> None:
+    """Readiness: the database ends the tokens of a user or client that changes.
+
+    Raises:
+        RuntimeError: triggers are missing; the message names their tables.
+    """
+    if tables := await sync_to_async(_in_own_connection)(_tables_without_triggers):
+        raise RuntimeError(_untriggered(tables))
 
 
 async def migrations_are_applied(_request: Request) -> None:
@@ -85,8 +96,20 @@ def _check(_config: Config) -> None:
         raise StartupError(
             f"{len(pending)} migrations are pending, first {pending[0]}: run 'python manage.py migrate' before starting"
         )
+    if tables := _tables_without_triggers():
+        raise StartupError(_untriggered(tables))
     if not (settings.STATIC_ROOT / "staticfiles.json").exists():
         raise StartupError("the static files are missing: run 'python manage.py collectstatic --no-input'")
+
+
+def _tables_without_triggers() -> list[str]:
+    from project.identity.triggers import missing  # noqa: PLC0415  Models are not ready when this file is imported.
+
+    return missing()
+
+
+def _untriggered(tables: list[str]) -> str:
+    return f"triggers that end tokens are missing on {', '.join(tables)}: run 'python manage.py migrate'"
 
 
 def close_pools() -> None:

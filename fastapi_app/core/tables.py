@@ -68,6 +68,7 @@ class User(Base):
     is_staff: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.FetchedValue())
     is_superuser: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.FetchedValue())
     token_version: Mapped[int] = mapped_column(sa.BigInteger, server_default=sa.FetchedValue())
+    password_version: Mapped[int] = mapped_column(sa.BigInteger, server_default=sa.FetchedValue())
     version: Mapped[int] = mapped_column(
         sa.BigInteger,
         server_default=sa.FetchedValue(),

@@ -89,8 +89,8 @@ class ClientAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not change:
             obj.shown_once = obj.client_secret = get_random_string(SECRET_LENGTH)  # Saving replaces it by its hash.
         super().save_model(request, obj, form, change)
-        if change and {"allowed_scopes", "is_active"} & set(form.changed_data):
-            revocation.end_client(obj, reason="the client changed", with_log_ins=not obj.is_active)
+        if change and "is_active" in form.changed_data and not obj.is_active:
+            revocation.end_client(obj, reason="the client was stopped", with_log_ins=True)
 
     def response_add(self, request: HttpRequest, obj: Client, post_url_continue: str | None = None) -> HttpResponse:
         if obj.client_type == Client.CLIENT_PUBLIC:

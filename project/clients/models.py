@@ -43,6 +43,9 @@ class Client(AbstractApplication):
     is_active = models.BooleanField(
         "active", default=True, db_default=True, help_text="Clear this to stop it: it gets no more tokens."
     )
+    token_version = models.BigIntegerField(
+        default=1, db_default=1, editable=False, help_text="Raised by what ends this client's tokens."
+    )
 
     registered_from = models.CharField(
         max_length=64,

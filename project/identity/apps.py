@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.core.checks import Tags, register
 from django.db.models.signals import post_migrate, pre_migrate
 
 
@@ -13,5 +14,6 @@ class IdentityConfig(AppConfig):
 
         sessions.connect()
         devices.connect()
+        register(triggers.check_triggers, Tags.database)
         pre_migrate.connect(triggers.make_way, sender=self)
         post_migrate.connect(triggers.install, sender=self)

@@ -31,13 +31,13 @@ class SigningKey(models.Model):
 
 
 class RevocationEvent(models.Model):
-    """Tokens that are good no more, written in the transaction that ends them. Every process polls this table."""
+    """What is revoked, written in the transaction that revokes it. Every process polls this table."""
 
     class Kind(models.TextChoices):
         TOKEN = "token", "one token (jti)"
         FAMILY = "family", "all tokens of one log-in"
         USER = "user", "all tokens of a user that are older than a version"
-        CLIENT = "client", "all tokens of a client until now"
+        CLIENT = "client", "all tokens of a client that are older than a version"
         KEY = "key", "an API key"
         SIGNER = "signer", "all that a signing key has signed"
 
@@ -45,7 +45,7 @@ class RevocationEvent(models.Model):
     kind = models.CharField(max_length=8, choices=Kind)
     subject = models.CharField(max_length=255, help_text="The jti, family, user id, client id, API key's id or kid.")
     version = models.BigIntegerField(
-        null=True, blank=True, help_text="Of a user: tokens with a lower token_version are refused."
+        null=True, blank=True, help_text="Of a user or client: tokens with a lower version are refused."
     )
     reason = models.CharField(max_length=64, blank=True, default="", db_default="")
     created_at = models.DateTimeField(editable=False, db_default=Now())

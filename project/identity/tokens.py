@@ -20,7 +20,7 @@ from project.identity.keys import public_jwk, signing_key
 from project.identity.lifetimes import ACCESS_TOKEN_TTL_S
 from project.identity.models import DeviceResources, RevocationEvent, SigningKey
 from project.identity.resources import InvalidTargetError, as_audience, known
-from project.identity.revocation import has_ended
+from project.identity.revocation import client_has_ended, has_ended
 from project.identity.scopes import held_by
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105  A media type (RFC 9068, section 2.1), not a secret.
@@ -40,25 +40,21 @@ def issue_access_token(user: User, scopes: Iterable[str], *, ttl_s: int, client_
 
     The caller answers for the scopes: ``project.identity.scopes.held_by`` says which the user may have.
     """
-    return _sign_access_token(
-        _claims_about(user), scopes, ttl_s=ttl_s, client_id=client_id, audience=config.api_audience
-    )
+    claims = {**_claims_about(user), "client_id": client_id}
+    return _sign_access_token(claims, scopes, ttl_s=ttl_s, audience=config.api_audience)
 
 
 def _claims_about(user: User) -> dict[str, Any]:
     return {"sub": str(user.pk), "token_version": user.token_version}
 
 
-def _sign_access_token(
-    claims: dict[str, Any], scopes: Iterable[str], *, ttl_s: int, client_id: str, audience: Audience
-) -> str:
+def _sign_access_token(claims: dict[str, Any], scopes: Iterable[str], *, ttl_s: int, audience: Audience) -> str:
     now = int(time.time())
     return sign(
         {
             "iss": config.base_url,
             "aud": audience,
             **claims,
-            "client_id": client_id,
             "iat": now,
             "exp": now + ttl_s,
             "jti": secrets.token_urlsafe(16),
@@ -88,48 +84,13 @@ def access_token(request: OAuthRequest) -> str:
     if request.grant_type != "refresh_token":
         request.granted_scopes = list(request.scopes or [])
     request.scopes = [scope for scope in request.scopes or [] if scope in request.client.scopes]
-    client_id = request.client.client_id
+    client = {"client_id": request.client.client_id, "client_version": request.client.token_version}
     if request.grant_type == "client_credentials":
-        return _sign_access_token(
-            {"sub": client_id}, request.scopes, ttl_s=ACCESS_TOKEN_TTL_S, client_id=client_id, audience=audience
-        )
-    request.scopes = held_by(request.user, request.scopes)
-    return _sign_access_token(
-        {**_claims_about(request.user), "family": str(family_of(request))},
-        request.scopes,
-        ttl_s=ACCESS_TOKEN_TTL_S,
-        client_id=client_id,
-        audience=audience,
-    )
-
-
-def audience_of(request: OAuthRequest) -> Audience:
-    """The audience of the token for this request: the resources it names, or else all that were granted.
-
-    ``request.resource`` becomes the granted resources, which the toolkit keeps with the refresh token: a request
-    narrows its own access token, and not the log-in (RFC 8707, section 2.2).
-
-    Raises:
-        InvalidTargetError: a resource is unknown, or was not granted.
-    """
-    named = known([value for name, value in request.decoded_body or [] if name == "resource"])
-    request.resource = _granted_resources(request)
-    if request.grant_type == "client_credentials":
-        return as_audience(named)
-    # A grant that named no resource is for the API, so its client may still name the API.
-    if not set(named) <= set(request.resource or [config.api_resource]):
-        raise InvalidTargetError
-    return as_audience(named or known(request.resource))
-
-
-def _granted_resources(request: OAuthRequest) -> list[str]:
-    if request.grant_type == "refresh_token":
-        granted: list[str] = request.refresh_token_instance.resource
-        return granted
-    if request.grant_type == DEVICE_CODE:
-        return DeviceResources.granted(family_of(request))
-    grant = get_grant_model().objects.filter(code=request.code).first() if request.code else None
-    return grant.resource if grant else []
+        claims = {"sub": request.client.client_id, **client}
+    else:
+        request.scopes = held_by(request.user, request.scopes)
+        claims = {**_claims_about(request.user), **client, "family": str(family_of(request))}
+    return _sign_access_token(claims, request.scopes, ttl_s=ACCESS_TOKEN_TTL_S, audience=audience)
 
 
 def refresh_token(_request: OAuthRequest) -> str:
@@ -186,7 +147,6 @@ def _is_revoked(claims: dict[str, Any]) -> bool:
             return True
     if "family" in claims and has_ended(claims["family"]):
         return True
-    stopped = events.filter(kind=kinds.CLIENT, subject=claims["client_id"]).order_by("-created_at").first()
-    if stopped is not None and claims["iat"] <= stopped.created_at.timestamp():
+    if client_has_ended(claims["client_id"], claims.get("client_version", 0)):
         return True
     return events.filter(kind=kinds.TOKEN, subject=claims["jti"]).exists()

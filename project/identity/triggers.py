@@ -1,160 +1,152 @@
-"""Triggers: the database itself ends a user's tokens, whoever changes the user (the admin, the API, SQL by hand).
+"""Triggers: the database itself ends tokens, whoever changes a user or a client (the admin, the API, SQL by hand).
 
 A new password, activity or superuser flag, and a group or permission that the user or one of their groups gets or
-loses, raise ``token_version``; and whatever raises it writes the event that every process polls, in the same
-transaction, as does a deletion. A new password and a deactivation end the refresh tokens too. ``token_version`` never
-falls, so that an instance which was read earlier can be saved.
+loses, raise the user's ``token_version``; another activity or other scopes raise the client's. Whatever raises a
+``token_version`` writes the event that every process polls, in the same transaction, as does a deletion. A new password,
+a deactivation and a stopped client end refresh tokens too. ``token_version`` never falls, so an instance that was read
+earlier can be saved. ``password_version`` counts the passwords of a user: sessions depend on it.
 
-They are no migration, because on SQLite Django replaces a table to change it, where its triggers are lost, and others
-that name it stand in the way: ``migrate`` takes them away there before it changes anything, and looks after every run,
-everywhere, whether they are there and as they are written here.
+The triggers are no migration, because on SQLite Django replaces a table to change it. The triggers of that table are
+lost then, and triggers that name it stand in the way. ``migrate`` removes them there before it changes anything, and
+checks after every run, on both databases, that all are present and as ``trigger_sql`` has them.
 """
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db import connection, transaction
+from django.core.checks import CheckMessage, Warning
+from django.core.exceptions import FieldDoesNotExist
+from django.core.management.base import CommandError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.executor import MigrationExecutor
 
-PREFIX = "identity_ends_tokens"
-NEEDED = frozenset(
-    {"accounts_user", "identity_revocationevent", "oauth2_provider_refreshtoken", "auth_group_permissions"}
-)
+from project.identity.models import RevocationEvent
+from project.identity.trigger_sql import PREFIX, Names, Trigger, triggers
 
-CHANGED = "(OLD.password <> NEW.password OR OLD.is_active <> NEW.is_active OR OLD.is_superuser <> NEW.is_superuser)"
-ENDED = "(OLD.password <> NEW.password OR (OLD.is_active AND NOT NEW.is_active))"
-REASON = f"CASE WHEN {CHANGED} THEN 'the account changed' ELSE 'permissions changed, or all tokens were ended' END"
-DELETED = "'the account was deleted'"
-GIVING = (
-    ("user_group", "accounts_user_groups", "SELECT user_id FROM {rows}"),
-    ("user_permission", "accounts_user_user_permissions", "SELECT user_id FROM {rows}"),
-    (
-        "group_permission",
-        "auth_group_permissions",
-        "SELECT user_id FROM accounts_user_groups WHERE group_id IN (SELECT group_id FROM {rows})",
-    ),
-)
-"""What gives permissions: a name, the table, and whose tokens a row of it ends."""
+CONSEQUENCE = "without them a deactivated user keeps access"
 
 
-def install(**_kwargs: Any) -> None:
-    """Create the triggers where they are missing or not as written here; remove them where their tables are gone."""
-    statements = _postgresql() if connection.vendor == "postgresql" else _sqlite()
-    version = hashlib.sha256("".join(statements).encode()).hexdigest()[:8]
-    with transaction.atomic(), connection.cursor() as cursor:
-        is_possible = set(connection.introspection.table_names(cursor)) >= NEEDED
-        present = _present(cursor)
-        wanted = {f"{PREFIX}_{version}_{number}" for number in range(len(statements))} if is_possible else set()
-        if {name for name, _table in present} == wanted:
-            return
-        _drop(cursor, present)
-        for name, statement in zip(sorted(wanted, key=_number), statements, strict=bool(wanted)):
-            cursor.execute(statement.replace("{name}", name))
+def install(using: str = DEFAULT_DB_ALIAS, **_kwargs: Any) -> None:
+    """Create the triggers, unless all are present as ``trigger_sql`` has them.
+
+    While a migration that makes one of their tables or columns is pending, there are none.
+
+    Raises:
+        CommandError: they cannot be created; one line says why.
+    """
+    if not router.allow_migrate_model(using, RevocationEvent):
+        return
+    connection = connections[using]
+    try:
+        with transaction.atomic(using), connection.cursor() as cursor:
+            names, wanted = _wanted(connection)
+            absent = _absent(connection, cursor, names)
+            if absent and _is_migration_pending(connection, names):
+                wanted = {}
+            elif absent:
+                raise CommandError(
+                    f"the triggers that end tokens cannot be created ({CONSEQUENCE}): {', '.join(absent)} is missing"
+                )
+            present = _present(cursor)
+            if _enabled(present) == {(name, trigger.table) for name, trigger in wanted.items()}:
+                return
+            _drop(cursor, present)
+            for name, trigger in wanted.items():
+                cursor.execute(trigger.statement.replace("{name}", name))
+    except (FieldDoesNotExist, DatabaseError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CommandError(
+            f"the triggers that end tokens cannot be created ({CONSEQUENCE}): {reason}"
+        ) from error
 
 
-def make_way(plan: Sequence[Any] = (), **_kwargs: Any) -> None:
-    """Remove the triggers where they would stand in the way of the migrations of ``plan``."""
-    if plan and connection.vendor == "sqlite":
-        with transaction.atomic(), connection.cursor() as cursor:
+def make_way(using: str = DEFAULT_DB_ALIAS, plan: Sequence[Any] = (), **_kwargs: Any) -> None:
+    """Remove the triggers where they would prevent the migrations of ``plan``.
+
+    On PostgreSQL they prevent none. There they stay, because other processes may serve during a migration.
+    """
+    if plan and connections[using].vendor == "sqlite":
+        with transaction.atomic(using), connections[using].cursor() as cursor:
             _drop(cursor, _present(cursor))
 
 
-def _drop(cursor: Any, triggers: Iterable[tuple[str, str]]) -> None:
-    for name, table in triggers:
-        on_table = f" ON {table}" if connection.vendor == "postgresql" else ""
-        cursor.execute(f"DROP TRIGGER {name}{on_table}")
+def missing(using: str = DEFAULT_DB_ALIAS) -> list[str]:
+    """The tables that lack a trigger, or have one that is disabled or not as ``trigger_sql`` has it."""
+    connection = connections[using]
+    _names, wanted = _wanted(connection)
+    with connection.cursor() as cursor:
+        enabled = _enabled(_present(cursor))
+    return sorted({trigger.table for name, trigger in wanted.items() if (name, trigger.table) not in enabled})
 
 
-def _number(name: str) -> int:
-    return int(name.rpartition("_")[2])
+def check_triggers(*, databases: Sequence[str] | None = None, **_options: Any) -> list[CheckMessage]:
+    """identity.W001: triggers are missing. It is no error, because an error would stop ``migrate``, which adds them."""
+    found: list[CheckMessage] = []
+    for using in databases or ():
+        if not router.allow_migrate_model(using, RevocationEvent):
+            continue
+        connection = connections[using]
+        names, _wanted_ones = _wanted(connection)
+        if not _is_migration_pending(connection, names) and (tables := missing(using)):
+            found.append(
+                Warning(
+                    f"The database lacks triggers that end tokens, on {', '.join(tables)}: {CONSEQUENCE}.",
+                    hint="Run 'python manage.py migrate', which creates them.",
+                    id="identity.W001",
+                )
+            )
+    return found
 
 
-def _present(cursor: Any) -> list[tuple[str, str]]:
-    if connection.vendor == "postgresql":
+def _wanted(connection: BaseDatabaseWrapper) -> tuple[Names, dict[str, Trigger]]:
+    """The triggers by their names, which change with what any of them does."""
+    names = Names(connection.ops.quote_name)
+    all_of_them = triggers(connection.vendor, names)
+    version = hashlib.sha256("".join(trigger.statement for trigger in all_of_them).encode()).hexdigest()[:8]
+    return names, {f"{PREFIX}_{version}_{number}": trigger for number, trigger in enumerate(all_of_them)}
+
+
+def _absent(connection: BaseDatabaseWrapper, cursor: Any, names: Names) -> list[str]:
+    """The tables, and the columns as ``table.column``, that the triggers need and the database lacks."""
+    tables = set(connection.introspection.table_names(cursor))
+    absent = sorted(names.needed.keys() - tables)
+    for table, columns in sorted(names.needed.items()):
+        if table in tables:
+            described = {column.name for column in connection.introspection.get_table_description(cursor, table)}
+            absent += [f"{table}.{column}" for column in sorted(columns - described)]
+    return absent
+
+
+def _is_migration_pending(connection: BaseDatabaseWrapper, names: Names) -> bool:
+    executor = MigrationExecutor(connection)
+    labels = {model._meta.app_label for model in names.models}
+    targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] in labels]
+    return bool(executor.migration_plan(targets))
+
+
+def _drop(cursor: Any, present: Iterable[tuple[str, str, bool]]) -> None:
+    quote = cursor.db.ops.quote_name
+    for name, table, _is_enabled in present:
+        on_table = f" ON {quote(table)}" if cursor.db.vendor == "postgresql" else ""
+        cursor.execute(f"DROP TRIGGER {quote(name)}{on_table}")
+
+
+def _enabled(present: Iterable[tuple[str, str, bool]]) -> set[tuple[str, str]]:
+    return {(name, table) for name, table, is_enabled in present if is_enabled}
+
+
+def _present(cursor: Any) -> list[tuple[str, str, bool]]:
+    """The name of each trigger, its table, and whether it is enabled."""
+    if cursor.db.vendor == "postgresql":
         cursor.execute(
-            "SELECT tgname, tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal AND starts_with(tgname, %s)",
+            "SELECT tgname, relname, tgenabled IN ('O', 'A') FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid"
+            " WHERE NOT tgisinternal AND starts_with(tgname, %s) AND pg_table_is_visible(tgrelid)",
             [PREFIX],
         )
     else:
         cursor.execute(
-            "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' AND name LIKE %s", [f"{PREFIX}%"]
+            "SELECT name, tbl_name, 1 FROM sqlite_master WHERE type = 'trigger' AND name LIKE %s", [f"{PREFIX}%"]
         )
     return list(cursor.fetchall())
-
-
-def _sqlite() -> list[str]:
-    user = f"""
-        CREATE TRIGGER {{name}} AFTER UPDATE OF password, is_active, is_superuser, token_version ON accounts_user
-        WHEN {CHANGED} OR OLD.token_version <> NEW.token_version
-        BEGIN
-            UPDATE accounts_user SET token_version = MAX(OLD.token_version, NEW.token_version) + {CHANGED}
-            WHERE id = NEW.id;
-            INSERT INTO identity_revocationevent (kind, subject, version, reason)
-            SELECT 'user', CAST(id AS TEXT), token_version, {REASON}
-            FROM accounts_user WHERE id = NEW.id AND token_version > OLD.token_version;
-            UPDATE oauth2_provider_refreshtoken SET revoked = STRFTIME('%Y-%m-%d %H:%M:%f', 'now')
-            WHERE {ENDED} AND user_id = NEW.id AND revoked IS NULL;
-        END"""
-    raising = [
-        f"""
-        CREATE TRIGGER {{name}} AFTER {event} ON {table}
-        BEGIN
-            UPDATE accounts_user SET token_version = token_version + 1 WHERE id IN ({users.format(rows=rows)});
-        END"""
-        for _name, table, users in GIVING
-        for event, rows in (("INSERT", _row("NEW", table)), ("DELETE", _row("OLD", table)))
-    ]
-    deleted = f"""
-        CREATE TRIGGER {{name}} AFTER DELETE ON accounts_user
-        BEGIN
-            INSERT INTO identity_revocationevent (kind, subject, version, reason)
-            VALUES ('user', CAST(OLD.id AS TEXT), OLD.token_version + 1, {DELETED});
-        END"""
-    return [user, deleted, *raising]
-
-
-def _row(row: str, table: str) -> str:
-    column = "group_id" if table == "auth_group_permissions" else "user_id"
-    return f"(SELECT {row}.{column} AS {column})"
-
-
-def _postgresql() -> list[str]:
-    user = f"""
-        CREATE OR REPLACE FUNCTION {PREFIX}_of_user() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            NEW.token_version := GREATEST(OLD.token_version, NEW.token_version) + {CHANGED}::int;
-            IF NEW.token_version > OLD.token_version THEN
-                INSERT INTO identity_revocationevent (kind, subject, version, reason)
-                VALUES ('user', NEW.id::text, NEW.token_version, {REASON});
-            END IF;
-            IF {ENDED} THEN
-                UPDATE oauth2_provider_refreshtoken SET revoked = now() WHERE user_id = NEW.id AND revoked IS NULL;
-            END IF;
-            RETURN NEW;
-        END $$;
-        CREATE TRIGGER {{name}} BEFORE UPDATE ON accounts_user FOR EACH ROW
-        WHEN ({CHANGED} OR OLD.token_version <> NEW.token_version) EXECUTE FUNCTION {PREFIX}_of_user()"""
-    deleted = f"""
-        CREATE OR REPLACE FUNCTION {PREFIX}_of_deleted_user() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            INSERT INTO identity_revocationevent (kind, subject, version, reason)
-            VALUES ('user', OLD.id::text, OLD.token_version + 1, {DELETED});
-            RETURN NULL;
-        END $$;
-        CREATE TRIGGER {{name}} AFTER DELETE ON accounts_user FOR EACH ROW
-        EXECUTE FUNCTION {PREFIX}_of_deleted_user()"""
-    raising = []
-    for name, table, users in GIVING:
-        function = f"""
-        CREATE OR REPLACE FUNCTION {PREFIX}_of_{name}() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            UPDATE accounts_user SET token_version = token_version + 1 WHERE id IN ({users.format(rows="changed")});
-            RETURN NULL;
-        END $$;"""
-        raising += [
-            f"""{function}
-        CREATE TRIGGER {{name}} AFTER {event} ON {table} REFERENCING {rows} TABLE AS changed
-        FOR EACH STATEMENT EXECUTE FUNCTION {PREFIX}_of_{name}()"""
-            for event, rows in (("INSERT", "NEW"), ("DELETE", "OLD"))
-        ]
-    return [user, deleted, *raising]

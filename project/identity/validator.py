@@ -8,6 +8,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+from django.db.models.functions import Now
 from django.utils import timezone
 from oauth2_provider.models import (
     get_access_token_model,
@@ -81,7 +82,7 @@ class Validator(OAuth2Validator):
         """A code is good once. When it comes again, what came from it dies (RFC 6749, section 4.1.2)."""
         grant = Grant.objects.select_for_update().filter(code=code).first()
         if grant is None:
-            revocation.end_family(family_begun_by(code), reason="a code was used twice")
+            revocation.end_replayed(family_begun_by(code), reason="a code was used twice")
             return False
         if grant.application_id != client.pk or not grant.user.is_active:
             return False
@@ -120,10 +121,10 @@ class Validator(OAuth2Validator):
         return True
 
     def _is_in_grace(self, token: Any) -> bool:
-        """Whether it was exchanged just now, and its family lives: what was revoked has no living family."""
-        return (
-            bool(token.revoked > timezone.now() - timedelta(seconds=REFRESH_GRACE_S)) and self._living(token).exists()
-        )
+        """Whether it was exchanged just now, by the database's clock, and its family has not been revoked."""
+        lately = Now() - timedelta(seconds=REFRESH_GRACE_S)
+        is_recent = RefreshToken.objects.filter(pk=token.pk, revoked__gt=lately).exists()
+        return is_recent and bool(self._living(token).exists())
 
     def _is_too_old(self, token: Any) -> bool:
         access_token = token.access_token
@@ -164,7 +165,7 @@ class Validator(OAuth2Validator):
         exchanged = vars(request).get("refresh_token_instance")
         if exchanged is not None and exchanged.revoked is None:
             AccessToken.objects.filter(pk=exchanged.access_token_id).delete()
-            RefreshToken.objects.filter(pk=exchanged.pk).update(revoked=timezone.now(), updated=timezone.now())
+            RefreshToken.objects.filter(pk=exchanged.pk).update(revoked=Now(), updated=Now())
         allowed = {**token, "scope": " ".join(request.granted_scopes)}
         expires = timezone.now() + timedelta(seconds=token["expires_in"])
         access_token = self._create_access_token(expires, request, allowed)

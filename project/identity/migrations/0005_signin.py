@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("identity", "0003_signer"),
+        ("identity", "0004_event_versions"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
