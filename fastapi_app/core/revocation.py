@@ -1,20 +1,26 @@
 """Freshness: what ends a token before it expires is a row, written where it happens and polled by every process.
 
-What ends a user's tokens writes the row in the same transaction: triggers of the database see to it, whoever changes
-the user (``project/identity/triggers.py``). Two seconds later at most, every process refuses them, from memory. Nothing
-is asked of the database while a request waits.
+What ends a user's or a client's tokens writes the row in the same transaction: triggers of the database do it, whoever
+makes the change (``project/identity/triggers.py``). Every process reads the rows every two seconds, and then refuses
+the tokens from memory.
+
+Memory holds the latest rows, up to a bound. While more rows matter, each credential is looked up in the database once,
+and again when further rows were not kept. No clock of this process is compared with another clock: versions say which
+tokens are older than a row, and the database says once, at the start, how old its rows are.
 """
 
 import asyncio
 import datetime
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import BigInteger, Text, and_, bindparam, cast, func, or_, select, type_coerce
 from starlette.requests import Request
 
 from fastapi_app.core.background import running
@@ -22,9 +28,13 @@ from fastapi_app.core.database import Database
 from fastapi_app.core.requests import resources_of
 from fastapi_app.core.statements import Row, Statement
 from fastapi_app.core.tables import RevocationEvent
-from fastapi_app.core.types import UTC
+from fastapi_app.core.types import UtcDateTime
 
 logger = logging.getLogger(__name__)
+
+UNVERSIONED = 1
+"""The version of an event that has none: earlier releases wrote a client's so. Tokens of that time have version 0."""
+LAST_ID = 2**63 - 1
 
 _EVENTS = Statement(
     select(
@@ -34,9 +44,40 @@ _EVENTS = Statement(
         RevocationEvent.version,
         RevocationEvent.created_at,
     )
-    .where(RevocationEvent.id > bindparam("after"), RevocationEvent.created_at > bindparam("since"))
-    .order_by(RevocationEvent.id)
+    .where(RevocationEvent.id > bindparam("after"), RevocationEvent.id < bindparam("before"))
+    .order_by(RevocationEvent.id.desc())
+    .limit(bindparam("most", type_=BigInteger))
 )
+_version = func.coalesce(RevocationEvent.version, UNVERSIONED)
+_LOOK_UP = Statement(
+    select(RevocationEvent.id)
+    .where(
+        or_(
+            *(
+                and_(RevocationEvent.subject == bindparam(kind, type_=Text), RevocationEvent.kind == kind, *conditions)
+                for kind, conditions in {
+                    "token": (),
+                    "family": (),
+                    "user": (_version > bindparam("user_version", type_=BigInteger),),
+                    "client": (_version > bindparam("client_version", type_=BigInteger),),
+                    "key": (),
+                    "signer": (),
+                }.items()
+            )
+        )
+    )
+    .limit(1)
+)
+_CLOCK = Statement(select(type_coerce(func.current_timestamp(), UtcDateTime).label("now")))
+_TRANSACTIONS = Statement(
+    select(
+        *(
+            cast(cast(bound(func.pg_current_snapshot()), Text), BigInteger).label(name)
+            for name, bound in {"oldest": func.pg_snapshot_xmin, "following": func.pg_snapshot_xmax}.items()
+        )
+    )
+)
+"""PostgreSQL's oldest transaction that is still open, and the next that will begin. Both only grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +90,36 @@ class Revocable:
     token: str | None = None
     family: str | None = None
     client: str | None = None
-    issued_at: float = 0.0
+    client_version: int = 0
+    """The client's ``token_version`` when the credential was made."""
     key: str | None = None
     signer: str | None = None
     """The id of the issuer's key (``kid``) that signed a token."""
 
 
 _KINDS = ("token", "family", "user", "client", "key", "signer")
+_NEVER = (0, 0)
 
 
-def _limit(row: Row) -> float:
-    """What ends with the event: a user's tokens below a version, a client's up to a moment, else just its subject."""
-    match row["kind"]:
-        case "user":
-            return float(row["version"] or 0)
-        case "client":
-            return float(row["created_at"].timestamp())
-    return float(row["id"])
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """Ids, both ends included, that were passed over: a transaction that is open may still commit them."""
+
+    first: int
+    last: int
+    following: float = math.inf
+    """No transaction from this number on can fill the gap. It is known one poll after the gap was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """An event in memory."""
+
+    until: float
+    """When no token can live that the event ended, by this process's steady clock."""
+    id: int
+    kind: str
+    subject: str
 
 
 class RevocationView:
@@ -74,35 +128,64 @@ class RevocationView:
     POLL_EVERY_S = 2.0
     POLL_TIMEOUT_S = 10.0
     STALE_AFTER_S = 30.0
-    LONGEST_TRANSACTION_S = 300.0
-    """How long an id that was passed over is waited for: its transaction may still commit."""
-    MOST_MISSING = 500
-    """Ids that are waited for, the latest ones: sequences also skip some for good."""
+    MARGIN_S = 600.0
+    """How much longer an event is remembered than a token lives: its transaction may commit long after it was written,
+    and the clocks of issuer and verifier may differ by the leeway of their checks."""
+    MOST_REMEMBERED = 20_000
+    """Events in memory, at some 500 bytes each. Of more, the older ones are left to ``look_up``."""
+    BATCH = 1_000
+    """Events that are read and applied at a time, so that the event loop is held for some milliseconds only."""
+    MOST_GAPS = 50
 
     def __init__(self, database: Database, *, remember_s: float) -> None:
         self._database = database
-        self._remember_s = remember_s
-        self._ended: dict[str, dict[str | None, float]] = {kind: {} for kind in _KINDS}
+        self._remember_s = remember_s + self.MARGIN_S
+        self._ended: dict[str, dict[str | None, tuple[int, int]]] = {kind: {} for kind in _KINDS}
+        """By kind and subject: the version below which it ended, and the id of the event that was learned last."""
         self._tokens, self._families, self._users, self._clients, self._keys, self._signers = self._ended.values()
-        self._applied: deque[tuple[datetime.datetime, str, str, float]] = deque()
-        """When, kind, subject and limit of each event that is remembered; about 300 bytes."""
-        self._last_id = 0
-        self._missing: dict[int, float] = {}
+        self._remembered: deque[_Remembered] = deque()
+        self._last_id: int | None = None
+        self._gaps: list[_Gap] = []
+        self._unread_until = 0.0
+        """Until when events matter that are not in memory, by this process's steady clock."""
+        self._unsettled: float | None = None
+        """Transactions below this number may still commit events that do not come into memory; None when none may."""
+        self._lookups = 0
         self._polled_at = 0.0
         self.changes = 0
-        """How often an event was applied: while that stays, so does what ``is_revoked`` says."""
+        """While that stays, so does what ``is_revoked`` and ``lookups`` say."""
         self._is_out = False
 
     def is_revoked(self, credential: Revocable) -> bool:
-        """Whether it was ended."""
+        """Whether an event in memory ended it."""
         return (
             credential.token in self._tokens
             or credential.family in self._families
-            or self._users.get(credential.user, 0) > credential.user_version
-            or self._clients.get(credential.client, -1) >= credential.issued_at
+            or self._users.get(credential.user, _NEVER)[0] > credential.user_version
+            or self._clients.get(credential.client, _NEVER)[0] > credential.client_version
             or credential.key in self._keys
             or credential.signer in self._signers
         )
+
+    @property
+    def lookups(self) -> int:
+        """0 while memory holds every event that matters, else a number that grows when ``look_up`` is due again."""
+        return self._lookups if time.monotonic() < self._unread_until else 0
+
+    async def look_up(self, credential: Revocable) -> bool:
+        """Whether any event in the database ended it. Raises what ``Database.fetch_all`` raises."""
+        rows = await self._database.fetch_all(
+            _LOOK_UP,
+            token=credential.token,
+            family=credential.family,
+            user=credential.user,
+            user_version=credential.user_version,
+            client=credential.client,
+            client_version=credential.client_version,
+            key=credential.key,
+            signer=credential.signer,
+        )
+        return bool(rows)
 
     @property
     def is_stale(self) -> bool:
@@ -111,44 +194,136 @@ class RevocationView:
 
     async def poll(self) -> None:
         """Learn what was revoked since. Raises what ``Database.fetch_all`` raises."""
-        since = datetime.datetime.now(UTC) - datetime.timedelta(seconds=self._remember_s)
-        after = min(self._missing, default=self._last_id + 1) - 1
         async with asyncio.timeout(self.POLL_TIMEOUT_S):
-            rows = await self._database.fetch_all(_EVENTS, after=after, since=since)
-        self._forget_before(since)
-        self._learn(rows)
+            if self._last_id is None:
+                await self._begin()
+            else:
+                await self._go_on(self._last_id)
+        self._forget_before(time.monotonic())
         self._polled_at = time.monotonic()
 
-    def _learn(self, rows: Iterable[Row]) -> None:
-        """Apply the new ones. Ids come in order, their commits in any: those passed over are waited for."""
-        now = time.monotonic()
-        for row in rows:
-            if row["id"] > self._last_id:
-                passed_over = range(max(self._last_id + 1, row["id"] - self.MOST_MISSING), row["id"])
-                self._missing.update(dict.fromkeys(passed_over, now))
-                self._last_id = row["id"]
-            elif self._missing.pop(row["id"], None) is None:
-                continue
-            self._apply(row)
-        for missing in list(self._missing)[: -self.MOST_MISSING]:
-            del self._missing[missing]
-        while self._missing and (oldest := next(iter(self._missing.items())))[1] < now - self.LONGEST_TRANSACTION_S:
-            del self._missing[oldest[0]]
+    async def _begin(self) -> None:
+        """Learn the latest events: all that can matter, or as many as memory may hold."""
+        database_now = (await self._database.fetch_all(_CLOCK))[0]["now"]
+        oldest = database_now - datetime.timedelta(seconds=self._remember_s)
+        rows, ended_by = await self._read(after=0, before=LAST_ID, oldest=oldest)
+        if ended_by == "bound":
+            self._leave_unread()
+        # Below what is too old nothing can commit that is not. Below the first row of all there is a gap.
+        lowest = 0 if ended_by == "end" or not rows else rows[0]["id"] - 1
+        self._note_gaps(list(_gaps(lowest, rows)))
+        await self._learn(rows, database_now)
+        self._last_id = rows[-1]["id"] if rows else 0
 
-    def _apply(self, row: Row) -> None:
-        if row["kind"] in self._ended:  # A newer release may know more kinds.
-            ended, limit = self._ended[row["kind"]], _limit(row)
-            self.changes += 1
-            ended[row["subject"]] = max(ended.get(row["subject"], 0), limit)
-            if row["kind"] != "signer":  # Never forgotten: whoever has the key can sign what expires later.
-                self._applied.append((row["created_at"], row["kind"], row["subject"], limit))
+    async def _go_on(self, last_id: int) -> None:
+        """Learn the events since the last poll, and those that have filled a gap."""
+        oldest, following = await self._open_transactions()
+        gaps = list[_Gap]()
+        for gap in self._gaps:
+            rows, ended_by = await self._read(after=gap.first - 1, before=gap.last + 1)
+            await self._learn(rows)
+            if ended_by == "bound":
+                self._leave_unread()
+            elif gap.following > oldest:
+                gaps += _gaps(gap.first - 1, rows, gap.last + 1, min(gap.following, following))
+        rows, ended_by = await self._read(after=last_id, before=LAST_ID)
+        await self._learn(rows)
+        if self._unsettled is not None:
+            self._unsettled = min(self._unsettled, following) if self._unsettled > oldest else None
+            self._look_up_again()
+        if ended_by == "bound":
+            self._leave_unread()
+        self._note_gaps([*gaps, *_gaps(last_id if ended_by == "end" else rows[0]["id"] - 1, rows)])
+        self._last_id = rows[-1]["id"] if rows else last_id
 
-    def _forget_before(self, moment: datetime.datetime) -> None:
-        """Forget what ended only tokens that have expired since; a later event about the same subject stays."""
-        while self._applied and self._applied[0][0] <= moment:
-            _when, kind, subject, limit = self._applied.popleft()
-            if self._ended[kind].get(subject) == limit:
-                del self._ended[kind][subject]
+    async def _open_transactions(self) -> tuple[float, float]:
+        """The oldest that is open, and the next one. SQLite has one writer, so its ids are committed in order."""
+        is_needed = self._gaps or self._unsettled is not None
+        if not is_needed or self._database.engine.dialect.name != "postgresql":
+            return math.inf, math.inf
+        row = (await self._database.fetch_all(_TRANSACTIONS))[0]
+        return row["oldest"], row["following"]
+
+    async def _read(
+        self, *, after: int, before: int, oldest: datetime.datetime | None = None
+    ) -> tuple[list[Row], Literal["end", "age", "bound"]]:
+        """The latest rows between two ids, in the order of their ids, and why there are no more.
+
+        No condition asks for ``created_at``: the planner might choose its index, and then sort a million rows.
+        """
+        rows = list[Row]()
+        while True:
+            batch = await self._database.fetch_all(_EVENTS, after=after, before=before, most=self.BATCH)
+            rows += batch
+            ended_by = self._ended_by(batch, len(rows), oldest)
+            if ended_by is not None:
+                rows.reverse()
+                return rows, ended_by
+            before = batch[-1]["id"]
+
+    def _ended_by(
+        self, batch: Sequence[Row], count: int, oldest: datetime.datetime | None
+    ) -> Literal["end", "age", "bound"] | None:
+        if len(batch) < self.BATCH:
+            return "end"
+        if oldest is not None and max(row["created_at"] for row in batch) <= oldest:
+            return "age"
+        return "bound" if count >= self.MOST_REMEMBERED else None
+
+    async def _learn(self, rows: Sequence[Row], database_now: datetime.datetime | None = None) -> None:
+        """Apply events; ``database_now`` tells how old they are, without it they are new."""
+        until = time.monotonic() + self._remember_s
+        for place, row in enumerate(rows):
+            age_s = 0.0 if database_now is None else (database_now - row["created_at"]).total_seconds()
+            self._apply(row, until - max(age_s, 0.0))
+            if place % self.BATCH == self.BATCH - 1:
+                await asyncio.sleep(0)
+        if len(self._remembered) > self.MOST_REMEMBERED:
+            self._evict()
+
+    def _apply(self, row: Row, until: float) -> None:
+        kind, subject = row["kind"], row["subject"]
+        if kind not in self._ended:  # A newer release may know more kinds.
+            return
+        version = UNVERSIONED if row["version"] is None else row["version"]
+        known, _id = self._ended[kind].get(subject, _NEVER)
+        self._ended[kind][subject] = max(known, version), row["id"]
+        self.changes += 1
+        if kind != "signer":  # Never forgotten: whoever has the key can sign what expires later.
+            self._remembered.append(_Remembered(until, row["id"], kind, subject))
+
+    def _forget_before(self, moment: float) -> None:
+        while self._remembered and self._remembered[0].until <= moment:
+            self._forget(self._remembered.popleft())
+
+    def _evict(self) -> None:
+        """Leave the older half of the events to ``look_up``."""
+        while len(self._remembered) > self.MOST_REMEMBERED // 2:
+            event = self._remembered.popleft()
+            self._unread_until = max(self._unread_until, event.until)
+            self._forget(event)
+        self._look_up_again()
+
+    def _forget(self, event: _Remembered) -> None:
+        if (
+            self._ended[event.kind].get(event.subject, _NEVER)[1] == event.id
+        ):  # Else a later event has the same subject.
+            del self._ended[event.kind][event.subject]
+
+    def _leave_unread(self) -> None:
+        """Some events were not read: from now on credentials are looked up, as long as those events matter."""
+        self._unread_until = time.monotonic() + self._remember_s
+        self._unsettled = math.inf
+        self._look_up_again()
+
+    def _look_up_again(self) -> None:
+        self._lookups += 1
+        self.changes += 1
+
+    def _note_gaps(self, gaps: list[_Gap]) -> None:
+        if len(gaps) > self.MOST_GAPS:
+            self._leave_unread()
+        self._gaps = gaps[-self.MOST_GAPS :]
 
     async def keep_polling(self) -> None:
         """Poll until cancelled. An outage is told once when it begins and once when it ends."""
@@ -164,6 +339,15 @@ class RevocationView:
                 if self._is_out:
                     logger.info("revocations can be read again")
                 self._is_out = False
+
+
+def _gaps(after: int, rows: Sequence[Row], before: int | None = None, following: float = math.inf) -> Iterator[_Gap]:
+    """The ids between ``after``, the rows and ``before`` that no row has."""
+    ends = [row["id"] for row in rows]
+    for end in ends if before is None else [*ends, before]:
+        if end > after + 1:
+            yield _Gap(after + 1, end - 1, following)
+        after = end
 
 
 @asynccontextmanager

@@ -36,6 +36,8 @@ class _Known:
     signed_by: SignedBy | None
     looked_at: int = -1
     """``RevocationView.changes`` when it was found not to be revoked."""
+    looked_up: int = 0
+    """``RevocationView.lookups`` when the database was last asked whether it is revoked."""
 
 
 class Authenticator:
@@ -61,24 +63,28 @@ class Authenticator:
         if (
             known is not None
             and time.time() < known.credential.expires_at
-            and not self._is_revoked(known)
+            and (known.looked_at == self._revocations.changes or not await self._is_revoked(known))
             and (known.signed_by is None or known.signed_by.is_current)
         ):
             return known.credential.principal
         known = await self._verify(shown)
-        if self._is_revoked(known):
+        if await self._is_revoked(known):
             refuse("it has been revoked")
         if len(self._known) >= self.MOST_REMEMBERED:
             del self._known[next(iter(self._known))]
         self._known[shown] = known
         return known.credential.principal
 
-    def _is_revoked(self, known: _Known) -> bool:
-        changes = self._revocations.changes
-        if known.looked_at == changes:
-            return False
-        if self._revocations.is_revoked(known.credential.revocable):
+    async def _is_revoked(self, known: _Known) -> bool:
+        """Whether it was revoked: memory says so, or the database where memory does not hold all that matters."""
+        view, credential = self._revocations, known.credential.revocable
+        changes, lookups = view.changes, view.lookups  # What changes while the database is asked is looked at again.
+        if view.is_revoked(credential):
             return True
+        if lookups > known.looked_up:
+            if await view.look_up(credential):
+                return True
+            known.looked_up = lookups
         known.looked_at = changes
         return False
 

@@ -204,7 +204,7 @@ class OwnSubjects:
                 token=token_id,
                 family=claims.identifier("family"),
                 client=client_id,
-                issued_at=required(claims.instant("iat")),
+                client_version=claims.integer("client_version") or 0,
                 signer=kid,
             ),
         )

@@ -144,12 +144,12 @@ class User(AbstractBaseUser, PermissionsMixin):
     def _replace_hash(self, raw_password: str) -> None:
         """Hash the same password anew, unless the password has been changed since this instance was read."""
         password = make_password(raw_password)
-        same = type(self)._default_manager.using(self._state.db).filter(pk=self.pk, password=self.password)
+        same = User.objects.using(self._state.db).filter(pk=self.pk, password=self.password)
         if same.update(password=password, password_version=-1 - F("password_version")):
             self.password = password
 
     def save(self, **options: Any) -> None:
-        has_new_password = self._password is not None
+        has_new_password = vars(self).get("_password") is not None
         super().save(**options)
         if has_new_password:  # The database has raised the versions; this session's hash is made of one.
             self.refresh_from_db(fields=["password_version", "token_version"])

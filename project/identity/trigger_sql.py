@@ -17,6 +17,7 @@ from project.identity.models import RevocationEvent
 
 PREFIX = "identity_ends_tokens"
 DELETED = "'the account was deleted'"
+CLIENT_DELETED = "'the client was deleted'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,7 @@ class Names:
         self.event = _Table(self, RevocationEvent, "kind", "subject", "version", "reason")
         self.refresh_token = _Table(self, get_refresh_token_model(), "user", "application", "revoked")
         client = get_application_model()
-        self.client = _Table(
-            self, client, "client_id", "is_active", "allowed_scopes", "token_version", id=_pk(client)
-        )
+        self.client = _Table(self, client, "client_id", "is_active", "allowed_scopes", "token_version", id=_pk(client))
         self.user_group = _Link(self, user, "groups")
         self.user_permission = _Link(self, user, "user_permissions")
         self.group_permission = _Link(self, group, "permissions")
@@ -75,7 +74,8 @@ class _Table:
         self.table = model._meta.db_table
         self._quoted = names.quoted(self.table)
         for attribute, field in {**{field: field for field in fields}, **renamed}.items():
-            setattr(self, attribute, names.name(model, model._meta.get_field(field).column))
+            column: Any = model._meta.get_field(field)
+            setattr(self, attribute, names.name(model, column.column))
 
     def __str__(self) -> str:
         return self._quoted
@@ -217,7 +217,7 @@ def _sqlite(n: Names) -> list[Trigger]:
     client_deleted = f"""
         CREATE TRIGGER {{name}} AFTER DELETE ON {c}
         BEGIN
-            {_insert_event(n)} VALUES ('client', OLD.{c.client_id}, OLD.{c.token_version} + 1, 'the client was deleted');
+            {_insert_event(n)} VALUES ('client', OLD.{c.client_id}, OLD.{c.token_version} + 1, {CLIENT_DELETED});
         END"""
     giving = [
         Trigger(
@@ -283,7 +283,7 @@ def _postgresql(n: Names) -> list[Trigger]:
             RETURN NEW;"""
     client_deleted = f"""
         BEGIN
-            {_insert_event(n)} VALUES ('client', OLD.{c.client_id}, OLD.{c.token_version} + 1, 'the client was deleted');
+            {_insert_event(n)} VALUES ('client', OLD.{c.client_id}, OLD.{c.token_version} + 1, {CLIENT_DELETED});
             RETURN NULL;"""
     giving = [_giving(n, name, link, users, event) for name, link, users in _links(n) for event in _EVENTS]
     return [

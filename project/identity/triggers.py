@@ -2,9 +2,9 @@
 
 A new password, activity or superuser flag, and a group or permission that the user or one of their groups gets or
 loses, raise the user's ``token_version``; another activity or other scopes raise the client's. Whatever raises a
-``token_version`` writes the event that every process polls, in the same transaction, as does a deletion. A new password,
-a deactivation and a stopped client end refresh tokens too. ``token_version`` never falls, so an instance that was read
-earlier can be saved. ``password_version`` counts the passwords of a user: sessions depend on it.
+``token_version`` writes the event that every process polls, in the same transaction, as does a deletion. A new
+password, a deactivation and a stopped client end refresh tokens too. ``token_version`` never falls, so an instance that
+was read earlier can be saved. ``password_version`` counts the passwords of a user: sessions depend on it.
 
 The triggers are no migration, because on SQLite Django replaces a table to change it. The triggers of that table are
 lost then, and triggers that name it stand in the way. ``migrate`` removes them there before it changes anything, and
@@ -15,7 +15,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Warning
+from django.core import checks
+from django.core.checks import CheckMessage
 from django.core.exceptions import FieldDoesNotExist
 from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router, transaction
@@ -57,9 +58,7 @@ def install(using: str = DEFAULT_DB_ALIAS, **_kwargs: Any) -> None:
                 cursor.execute(trigger.statement.replace("{name}", name))
     except (FieldDoesNotExist, DatabaseError) as error:
         reason = str(error).partition("\n")[0]
-        raise CommandError(
-            f"the triggers that end tokens cannot be created ({CONSEQUENCE}): {reason}"
-        ) from error
+        raise CommandError(f"the triggers that end tokens cannot be created ({CONSEQUENCE}): {reason}") from error
 
 
 def make_way(using: str = DEFAULT_DB_ALIAS, plan: Sequence[Any] = (), **_kwargs: Any) -> None:
@@ -91,7 +90,7 @@ def check_triggers(*, databases: Sequence[str] | None = None, **_options: Any) -
         names, _wanted_ones = _wanted(connection)
         if not _is_migration_pending(connection, names) and (tables := missing(using)):
             found.append(
-                Warning(
+                checks.Warning(
                     f"The database lacks triggers that end tokens, on {', '.join(tables)}: {CONSEQUENCE}.",
                     hint="Run 'python manage.py migrate', which creates them.",
                     id="identity.W001",

@@ -5,6 +5,8 @@ import datetime
 import logging
 import timeit
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,7 +24,7 @@ from project.identity.models import RevocationEvent
 pytestmark = pytest.mark.asyncio
 
 HOUR_S = 3600.0
-TOKEN = Revocable(user="7", user_version=3, token="jti", family="family", client="web", issued_at=1000.0, signer="kid")
+TOKEN = Revocable(user="7", user_version=3, token="jti", family="family", client="web", client_version=1, signer="kid")
 KEY = Revocable(user="7", user_version=3, key="5")
 
 
@@ -59,8 +61,9 @@ async def test_view__nothing_revoked__lets_all_pass(view: RevocationView) -> Non
         ("user", "7", 4, True, True),
         ("user", "7", 3, False, False),
         ("user", "8", 99, False, False),
-        ("client", "web", None, True, False),
-        ("client", "other", None, False, False),
+        ("client", "web", 2, True, False),
+        ("client", "web", 1, False, False),
+        ("client", "other", 99, False, False),
         ("key", "5", None, False, True),
         ("signer", "kid", None, True, False),
         ("signer", "other", None, False, False),
@@ -78,35 +81,40 @@ async def test_view__an_event__ends_what_it_is_about_and_nothing_else(
     assert not view.is_revoked(Revocable())
 
 
-async def test_view__a_client_that_was_ended__may_have_new_tokens(view: RevocationView) -> None:
-    event = await revoke("client", "web")
+async def test_view__a_client_event_of_an_earlier_release__ends_tokens_without_a_version(view: RevocationView) -> None:
+    await revoke("client", "web")
     await view.poll()
 
-    ended_at = event.created_at.timestamp()
-    assert view.is_revoked(Revocable(client="web", issued_at=ended_at - 1))
-    assert not view.is_revoked(Revocable(client="web", issued_at=ended_at + 1))
+    assert view.is_revoked(Revocable(client="web", client_version=0))
+    assert not view.is_revoked(Revocable(client="web", client_version=1))
 
 
-class LateCommits(Database):
-    """A database in which transactions commit in the order that the test wants."""
+class Rows(Database):
+    """A database of a vendor's, with the rows and the open transactions that the test wants."""
 
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.asked_after: list[int] = []
+    def __init__(self, vendor: str = "postgresql") -> None:
+        self.engine = SimpleNamespace(dialect=SimpleNamespace(name=vendor))  # type: ignore[assignment]
+        self.rows: dict[int, Row] = {}
+        self.oldest, self.following = 100, 100
+        self.asked: list[tuple[int, int]] = []
+        """The ids between which rows were asked for."""
 
-    def commit(self, *ids: int) -> None:
-        when = datetime.datetime.now(datetime.UTC)
-        self.rows += [
-            {"id": id_, "kind": "token", "subject": f"jti-{id_}", "version": None, "created_at": when} for id_ in ids
-        ]
-        self.rows.sort(key=lambda row: row["id"])
+    def commit(self, *ids: int, age_s: float = 0.0, subject: str = "") -> None:
+        when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age_s)
+        for id_ in ids:
+            row = {"id": id_, "kind": "token", "subject": subject or f"jti-{id_}", "version": None, "created_at": when}
+            self.rows[id_] = row
+        self.rows = dict(sorted(self.rows.items()))
 
-    async def fetch_all(self, _statement: Statement, /, **values: object) -> list[Row]:
-        after, since = values["after"], values["since"]
-        assert isinstance(after, int)
-        assert isinstance(since, datetime.datetime)
-        self.asked_after.append(after)
-        return [row for row in self.rows if row["id"] > after and row["created_at"] > since]
+    async def fetch_all(self, _statement: Statement, /, **values: Any) -> list[Row]:
+        match values:
+            case {"after": int(after), "before": int(before), "most": int(most)}:
+                self.asked.append((after, before))
+                found = [self.rows[id_] for id_ in reversed(self.rows) if after < id_ < before]
+                return found[:most]
+            case {"token": token}:
+                return [row for row in self.rows.values() if row["subject"] == token]
+        return [{"now": datetime.datetime.now(datetime.UTC), "oldest": self.oldest, "following": self.following}]
 
     def transaction(self) -> None:  # type: ignore[override]
         raise NotImplementedError
@@ -117,7 +125,8 @@ def revoked(view: RevocationView, *ids: int) -> set[int]:
 
 
 async def test_view__a_lower_id_commits_later__is_not_missed() -> None:
-    database = LateCommits()
+    database = Rows()
+    database.oldest = 90  # It writes 999, 1001 and 1002, and stays open for hours.
     view = RevocationView(database, remember_s=HOUR_S)
     database.commit(1000, 1003)
     await view.poll()
@@ -126,49 +135,108 @@ async def test_view__a_lower_id_commits_later__is_not_missed() -> None:
     database.commit(1002)
     await view.poll()
     assert revoked(view, 1000, 1001, 1002, 1003) == {1000, 1002, 1003}
-    database.commit(999, 1001, 1004)
+    for id_ in range(1004, 3000):
+        database.commit(id_)
+        if id_ % 100 == 0:
+            await view.poll()
+    database.commit(999, 1001)
     await view.poll()
     assert revoked(view, 999, 1001, 1004) == {999, 1001, 1004}, "also one from before the process began"
 
 
-async def test_view__an_id_never_comes__is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    database = LateCommits()
+async def test_view__the_transaction_of_a_gap_has_ended__is_not_waited_for() -> None:
+    database = Rows()
     view = RevocationView(database, remember_s=HOUR_S)
     database.commit(10, 12)
     await view.poll()
     await view.poll()
-    assert database.asked_after[-1] < 11, "what was passed over is asked for again"
+    assert (10, 12) in database.asked, "what was passed over is asked for again"
+    database.oldest = database.following = 101
+    await view.poll()
 
-    monkeypatch.setattr(RevocationView, "LONGEST_TRANSACTION_S", -1.0)
+    database.asked.clear()
+    await view.poll()
+    assert database.asked == [(12, 2**63 - 1)]
+
+
+async def test_view__sqlite_has_one_writer__waits_for_no_gap() -> None:
+    database = Rows("sqlite")
+    view = RevocationView(database, remember_s=HOUR_S)
+    database.commit(10, 12)
     await view.poll()
     await view.poll()
-    assert database.asked_after[-1] == 12
+
+    assert view._gaps == []
 
 
-async def test_view__a_sequence_leaps__waits_for_a_bounded_number_of_ids() -> None:
-    database = LateCommits()
+async def test_view__a_sequence_leaps__is_one_gap() -> None:
+    database = Rows()
     view = RevocationView(database, remember_s=HOUR_S)
     database.commit(1, 10**12)
     await view.poll()
 
-    assert len(view._missing) <= RevocationView.MOST_MISSING
+    assert len(view._gaps) == 1
 
 
-async def test_view__longer_ago_than_any_token_lives__is_forgotten_unless_ended_again() -> None:
-    database = LateCommits()
+async def test_view__more_gaps_than_it_keeps__looks_credentials_up_until_their_transactions_have_ended() -> None:
+    database = Rows()
     view = RevocationView(database, remember_s=HOUR_S)
-    database.commit(1, 2, 3)
-    database.rows[2]["subject"] = "jti-2"
-    soon_forgotten = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=HOUR_S - 0.2)
-    for row in database.rows[:2]:
-        row["created_at"] = soon_forgotten
+    await view.poll()
+    assert view.lookups == 0
+    database.commit(*range(2, 400, 2))
+
+    await view.poll()
+    asked = view.lookups
+    assert asked > 0, "a late commit of an id that is not waited for would be missed in memory"
+    await view.poll()
+    assert view.lookups > asked, "and any poll may be the one after it"
+    database.oldest = database.following = 101
+    await view.poll()
+    settled = view.lookups
+    await view.poll()
+
+    assert view.lookups == settled
+
+
+async def test_view__longer_ago_than_any_token_lives__is_forgotten_unless_ended_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(RevocationView, "MARGIN_S", 0.0)
+    database = Rows()
+    view = RevocationView(database, remember_s=HOUR_S)
+    database.commit(1, age_s=HOUR_S - 0.2)
+    database.commit(2, age_s=HOUR_S - 0.2, subject="jti-2")
+    database.commit(3, subject="jti-2")
     await view.poll()
     assert revoked(view, 1, 2) == {1, 2}
     await asyncio.sleep(0.2)
     await view.poll()
 
     assert revoked(view, 1, 2) == {2}
-    assert len(view._applied) == 1
+    assert len(view._remembered) == 1
+
+
+async def test_view__more_than_memory_holds__keeps_the_latest_and_says_that_others_are_to_be_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(RevocationView, "BATCH", 10)
+    monkeypatch.setattr(RevocationView, "MOST_REMEMBERED", 100)
+    database = Rows()
+    database.commit(*range(1, 101))
+    few, many = (RevocationView(database, remember_s=HOUR_S) for _ in range(2))
+    await few.poll()
+    assert (len(few._remembered), few.lookups) == (100, 1), "a bound that is reached may hide more"
+    database.commit(*range(101, 1001))
+
+    await many.poll()
+    await few.poll()
+
+    for view in (few, many):
+        assert len(view._remembered) <= 100
+        assert revoked(view, 901, 999, 1000) >= {999, 1000}
+        assert view.lookups > 0
+        assert await view.look_up(Revocable(token="jti-5"))
+        assert not await view.look_up(Revocable(token="jti-1001"))
 
 
 async def test_view__the_database_is_away__goes_stale_tells_once_and_recovers(
@@ -238,8 +306,8 @@ async def test_deactivated_through_the_database__ends_tokens_once_it_is_committe
 
 
 async def test_check__of_a_token__costs_about_a_microsecond_among_ten_thousand_events() -> None:
-    database = LateCommits()
-    database.commit(*range(10_000))
+    database = Rows()
+    database.commit(*range(1, 10_001))
     view = RevocationView(database, remember_s=HOUR_S)
     await view.poll()
 

@@ -94,7 +94,7 @@ async def test_token__verified_before__is_refused_once_it_is_revoked(
     await authenticator.authenticate(good)
 
     now = datetime.datetime.now(datetime.UTC)
-    revocations._learn([{"id": 1, "kind": "token", "subject": "j", "version": None, "created_at": now}])
+    await revocations._learn([{"id": 1, "kind": "token", "subject": "j", "version": None, "created_at": now}])
 
     for _ in range(2):
         with pytest.raises(Unauthenticated, match="revoked"):

@@ -4,15 +4,16 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0004_addresses'),
+        ("accounts", "0004_addresses"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='user',
-            name='password_version',
-            field=models.BigIntegerField(db_default=0, default=0, editable=False, help_text='Raised by the database with each new password.'),
+            model_name="user",
+            name="password_version",
+            field=models.BigIntegerField(
+                db_default=0, default=0, editable=False, help_text="Raised by the database with each new password."
+            ),
         ),
     ]

@@ -4,15 +4,16 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('clients', '0001_initial'),
+        ("clients", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='client',
-            name='token_version',
-            field=models.BigIntegerField(db_default=1, default=1, editable=False, help_text="Raised by what ends this client's tokens."),
+            model_name="client",
+            name="token_version",
+            field=models.BigIntegerField(
+                db_default=1, default=1, editable=False, help_text="Raised by what ends this client's tokens."
+            ),
         ),
     ]

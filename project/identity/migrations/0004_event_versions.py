@@ -4,20 +4,31 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('identity', '0003_signer'),
+        ("identity", "0003_signer"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='revocationevent',
-            name='kind',
-            field=models.CharField(choices=[('token', 'one token (jti)'), ('family', 'all tokens of one log-in'), ('user', 'all tokens of a user that are older than a version'), ('client', 'all tokens of a client that are older than a version'), ('key', 'an API key'), ('signer', 'all that a signing key has signed')], max_length=8),
+            model_name="revocationevent",
+            name="kind",
+            field=models.CharField(
+                choices=[
+                    ("token", "one token (jti)"),
+                    ("family", "all tokens of one log-in"),
+                    ("user", "all tokens of a user that are older than a version"),
+                    ("client", "all tokens of a client that are older than a version"),
+                    ("key", "an API key"),
+                    ("signer", "all that a signing key has signed"),
+                ],
+                max_length=8,
+            ),
         ),
         migrations.AlterField(
-            model_name='revocationevent',
-            name='version',
-            field=models.BigIntegerField(blank=True, help_text='Of a user or client: tokens with a lower version are refused.', null=True),
+            model_name="revocationevent",
+            name="version",
+            field=models.BigIntegerField(
+                blank=True, help_text="Of a user or client: tokens with a lower version are refused.", null=True
+            ),
         ),
     ]
