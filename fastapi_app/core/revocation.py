@@ -131,9 +131,9 @@ class RevocationView:
     MARGIN_S = 600.0
     """How much longer an event is remembered than a token lives: its transaction may commit long after it was written,
     and the clocks of issuer and verifier may differ by the leeway of their checks."""
-    MOST_REMEMBERED = 20_000
+    MOST_REMEMBERED = 10_000
     """Events in memory, at some 500 bytes each. Of more, the older ones are left to ``look_up``."""
-    BATCH = 1_000
+    BATCH = 500
     """Events that are read and applied at a time, so that the event loop is held for some milliseconds only."""
     MOST_GAPS = 50
 

@@ -81,14 +81,19 @@ def missing(using: str = DEFAULT_DB_ALIAS) -> list[str]:
 
 
 def check_triggers(*, databases: Sequence[str] | None = None, **_options: Any) -> list[CheckMessage]:
-    """identity.W001: triggers are missing. It is no error, because an error would stop ``migrate``, which adds them."""
+    """identity.E001: the triggers cannot be created. identity.W001: some are missing.
+
+    The second is no error, because an error would stop ``migrate``, which creates them.
+    """
     found: list[CheckMessage] = []
     for using in databases or ():
         if not router.allow_migrate_model(using, RevocationEvent):
             continue
-        connection = connections[using]
-        names, _wanted_ones = _wanted(connection)
-        if not _is_migration_pending(connection, names) and (tables := missing(using)):
+        try:
+            names, _triggers = _wanted(connections[using])
+        except FieldDoesNotExist as error:
+            return [checks.Error(f"The triggers that end tokens cannot be created: {error}.", id="identity.E001")]
+        if not _is_migration_pending(connections[using], names) and (tables := missing(using)):
             found.append(
                 checks.Warning(
                     f"The database lacks triggers that end tokens, on {', '.join(tables)}: {CONSEQUENCE}.",
