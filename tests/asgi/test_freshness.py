@@ -62,11 +62,11 @@ def test_deactivated__through_one_process__is_felt_by_both(
 
 
 def test_revoked__token_or_client__is_felt_by_both(servers: list[Server], alice: User, issue_token: IssueToken) -> None:
-    token, machine = bearer(issue_token(alice)), bearer(machine_token("users:read"))
+    token, machine = bearer(issue_token(alice)), bearer(machine_token("users:read", client_id="stopped"))
     assert statuses(servers, token) == statuses(servers, machine, "/api/v1/users") == [200, 200]
 
     RevocationEvent.objects.create(kind="user", subject=str(alice.pk), version=1)
-    RevocationEvent.objects.create(kind="client", subject="a-machine")
+    RevocationEvent.objects.create(kind="client", subject="stopped", version=2)
 
     began = time.monotonic()
     seconds_until_answered(servers, token, 401)

@@ -3,7 +3,9 @@
 import asyncio
 import datetime
 import logging
+import time
 import timeit
+import tracemalloc
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+from asgiref.sync import sync_to_async
+from django.db import connection
 
 from fastapi_app.core.database import Database, open_database
 from fastapi_app.core.errors import Unavailable
@@ -303,6 +307,89 @@ async def test_deactivated_through_the_database__ends_tokens_once_it_is_committe
     assert not view.is_revoked(Revocable(user=str(alice.pk), user_version=1)), "a token that was issued since is good"
     event = await RevocationEvent.objects.aget()
     assert (event.kind, event.subject, event.version) == ("user", str(alice.pk), 1)
+
+
+@pytest.mark.attack
+@pytest.mark.postgresql
+async def test_two_transactions__the_lower_id_commits_last__is_not_missed(view: RevocationView) -> None:
+    insert = "insert into identity_revocationevent (kind, subject) values ('token', %s) returning id"
+    with psycopg.connect(config.database) as early, psycopg.connect(config.database, autocommit=True) as late:
+        first = early.execute(insert, ["jti"]).fetchone()
+        await view.poll()  # As a process that starts while it is open.
+        for number in range(1200):  # More than a batch.
+            second = late.execute(insert, [f"other-{number}"]).fetchone()
+        assert first is not None
+        assert second is not None
+        assert first[0] < second[0]
+        for _ in range(3):
+            await view.poll()
+        assert not view.is_revoked(TOKEN)
+        assert len(view._gaps) == 1, "it is waited for, however long that takes"
+
+        early.commit()
+        await view.poll()
+
+    assert view.is_revoked(TOKEN)
+    await view.poll()
+    assert view._gaps == []
+
+
+@pytest.mark.attack
+@pytest.mark.postgresql
+async def test_open_transaction__when_memory_is_full__is_found_by_look_up_at_the_poll_after_its_commit(
+    view: RevocationView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RevocationView, "BATCH", 10)
+    monkeypatch.setattr(RevocationView, "MOST_REMEMBERED", 20)
+    insert = "insert into identity_revocationevent (kind, subject) values ('token', %s)"
+    with psycopg.connect(config.database) as early, psycopg.connect(config.database, autocommit=True) as late:
+        early.execute(insert, ["jti"])
+        for number in range(50):
+            late.execute(insert, [f"other-{number}"])
+        await view.poll()
+        asked = view.lookups
+        assert not await view.look_up(TOKEN)
+
+        early.commit()
+        await view.poll()
+
+    assert view.lookups > asked, "so a credential that was looked up before is looked up again"
+    assert await view.look_up(TOKEN)
+
+
+async def add_events(count: int) -> None:
+    def add() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO identity_revocationevent (kind, subject) WITH RECURSIVE numbers(number) AS"
+                " (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < %s)"
+                " SELECT 'family', 'family-' || number FROM numbers",
+                [count],
+            )
+
+    await sync_to_async(add)()
+
+
+@pytest.mark.attack
+async def test_table__fifty_thousand_events__start_and_poll_take_little_time_and_memory(
+    api: Database, view: RevocationView
+) -> None:
+    """As of a million, but for the time that it takes to write them; docs/identity-verifier.md has those figures."""
+    await api.ping()
+    await add_events(50_000)
+    for _start_then_poll in range(2):
+        tracemalloc.start()
+        began = time.monotonic()
+        await view.poll()
+        took_s, (_kept, peak) = time.monotonic() - began, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert peak < 20e6, "bytes; measured 6e6, whatever the number of events"
+        assert took_s < 10, "with room for a busy machine, and for tracing; measured 0.1 s"
+        assert len(view._remembered) <= view.MOST_REMEMBERED
+        assert view.lookups > 0
+        assert await view.look_up(Revocable(family="family-1"))
+        await add_events(50_000)
 
 
 async def test_check__of_a_token__costs_about_a_microsecond_among_ten_thousand_events() -> None:

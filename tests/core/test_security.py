@@ -14,7 +14,7 @@ from django.test import Client
 from fastapi_app.core.api_keys import ApiKeys
 from fastapi_app.core.errors import Unauthenticated
 from fastapi_app.core.jwks import IssuerKeys
-from fastapi_app.core.revocation import RevocationView
+from fastapi_app.core.revocation import Revocable, RevocationView
 from fastapi_app.core.security import Authenticator
 from fastapi_app.core.tokens import Issuer, OwnSubjects, TokenVerifier, UnverifiedToken
 from project.accounts.models import User
@@ -236,6 +236,30 @@ async def test_machine__its_client_was_ended__is_refused(
 
     assert_problem(await client.get("/api/v1/users", headers=machine), 401)
     assert (await client.get("/api/v1/users", headers=other)).status_code == 200
+
+
+@pytest.mark.attack
+async def test_token__ended_by_an_event_that_memory_has_lost__is_refused(
+    views: list[RevocationView],
+    client: httpx2.AsyncClient,
+    alice: User,
+    issue_token: IssueToken,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(RevocationView, "BATCH", 10)
+    monkeypatch.setattr(RevocationView, "MOST_REMEMBERED", 20)
+    seen, unseen = bearer(issue_token(alice)), bearer(issue_token(alice))
+    assert (await client.get("/api/v1/users/me", headers=seen)).status_code == 200
+
+    await User.objects.aupdate(token_version=1)
+    await RevocationEvent.objects.abulk_create(RevocationEvent(kind="token", subject=f"t-{n}") for n in range(50))
+    await views[0].poll()
+
+    assert not views[0].is_revoked(Revocable(user=str(alice.pk), user_version=0))
+    for token in (seen, unseen):
+        assert_problem(await client.get("/api/v1/users/me", headers=token), 401)
+    await alice.arefresh_from_db()
+    assert (await client.get("/api/v1/users/me", headers=bearer(issue_token(alice)))).status_code == 200
 
 
 async def test_id_token_of_ours__is_no_access_token(client: httpx2.AsyncClient, alice: User) -> None:
