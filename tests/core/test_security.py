@@ -256,8 +256,8 @@ async def test_token__ended_by_an_event_that_memory_has_lost__is_refused(
     await views[0].poll()
 
     assert not views[0].is_revoked(Revocable(user=str(alice.pk), user_version=0))
-    for token in (seen, unseen):
-        assert_problem(await client.get("/api/v1/users/me", headers=token), 401)
+    for shown in (seen, unseen):
+        assert_problem(await client.get("/api/v1/users/me", headers=shown), 401)
     await alice.arefresh_from_db()
     assert (await client.get("/api/v1/users/me", headers=bearer(issue_token(alice)))).status_code == 200
 
