@@ -119,7 +119,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     # A hash is replaced at sign-in when the hasher has new parameters. The password is the same, so no token and no
     # session ends. The database cannot know that from the column alone: the statement says it, by the complement of
-    # password_version (project.identity.trigger_sql). Whoever does not say it has set a new password.
+    # password_version (project.identity.trigger_sql). Every statement that does not say it has set a new password.
 
     def check_password(self, raw_password: str | None) -> bool:
         """Whether it is the password; a hash that cannot be read is logged, and matches no password."""
