@@ -34,9 +34,8 @@ logger = logging.getLogger(__name__)
 
 UNVERSIONED = 1
 """The version of an event that has none: earlier releases wrote a client's so. Tokens of that time have version 0."""
-LAST_ID = 2**63 - 1
 
-_EVENTS = Statement(
+_latest = (
     select(
         RevocationEvent.id,
         RevocationEvent.kind,
@@ -44,10 +43,14 @@ _EVENTS = Statement(
         RevocationEvent.version,
         RevocationEvent.created_at,
     )
-    .where(RevocationEvent.id > bindparam("after"), RevocationEvent.id < bindparam("before"))
     .order_by(RevocationEvent.id.desc())
     .limit(bindparam("most", type_=BigInteger))
 )
+_AFTER = Statement(_latest.where(RevocationEvent.id > bindparam("after")))
+_BEFORE = Statement(_latest.where(RevocationEvent.id < bindparam("before")))
+_BETWEEN = Statement(_latest.where(RevocationEvent.id > bindparam("after"), RevocationEvent.id < bindparam("before")))
+"""For gaps, which have few rows. Of a table that was filled just now, PostgreSQL's planner takes every range with two
+ends for a small one, and would sort a million rows."""
 _version = func.coalesce(RevocationEvent.version, UNVERSIONED)
 _LOOK_UP = Statement(
     select(RevocationEvent.id)
@@ -206,7 +209,7 @@ class RevocationView:
         """Learn the latest events: all that can matter, or as many as memory may hold."""
         database_now = (await self._database.fetch_all(_CLOCK))[0]["now"]
         oldest = database_now - datetime.timedelta(seconds=self._remember_s)
-        rows, ended_by = await self._read(after=0, before=LAST_ID, oldest=oldest)
+        rows, ended_by = await self._read(after=0, oldest=oldest)
         if ended_by == "bound":
             self._leave_unread()
         # Below what is too old nothing can commit that is not. Below the first row of all there is a gap.
@@ -226,7 +229,7 @@ class RevocationView:
                 self._leave_unread()
             elif gap.following > oldest:
                 gaps += _gaps(gap.first - 1, rows, gap.last + 1, min(gap.following, following))
-        rows, ended_by = await self._read(after=last_id, before=LAST_ID)
+        rows, ended_by = await self._read(after=last_id)
         await self._learn(rows)
         if self._unsettled is not None:
             self._unsettled = min(self._unsettled, following) if self._unsettled > oldest else None
@@ -245,21 +248,25 @@ class RevocationView:
         return row["oldest"], row["following"]
 
     async def _read(
-        self, *, after: int, before: int, oldest: datetime.datetime | None = None
+        self, *, after: int, before: int | None = None, oldest: datetime.datetime | None = None
     ) -> tuple[list[Row], Literal["end", "age", "bound"]]:
         """The latest rows between two ids, in the order of their ids, and why there are no more.
 
         No condition asks for ``created_at``: the planner might choose its index, and then sort a million rows.
         """
-        rows = list[Row]()
+        rows, fetch = list[Row](), self._database.fetch_all
+        if before is None:
+            batch = await fetch(_AFTER, after=after, most=self.BATCH)
+        else:
+            batch = await fetch(_BETWEEN, after=after, before=before, most=self.BATCH)
         while True:
-            batch = await self._database.fetch_all(_EVENTS, after=after, before=before, most=self.BATCH)
             rows += batch
             ended_by = self._ended_by(batch, len(rows), oldest)
             if ended_by is not None:
                 rows.reverse()
                 return rows, ended_by
-            before = batch[-1]["id"]
+            batch = await fetch(_BEFORE, before=batch[-1]["id"], most=self.BATCH)
+            batch = [row for row in batch if row["id"] > after]
 
     def _ended_by(
         self, batch: Sequence[Row], count: int, oldest: datetime.datetime | None
