@@ -259,7 +259,10 @@ def test_start__in_production__refuses_until_prepared_then_serves_hashed_compres
         file = client.get(address, headers={"accept-encoding": "br"})
         ready = client.get("/readyz")
 
-    assert ready.json() == {"status": "ready", "checks": {"database": "ok", "migrations": "ok", "revocations": "ok"}}
+    assert ready.json() == {
+        "status": "ready",
+        "checks": {"database": "ok", "migrations": "ok", "triggers": "ok", "revocations": "ok"},
+    }
     assert address.startswith("/static/admin/css/base.")
     assert address != "/static/admin/css/base.css", "the name carries the content's hash"
     assert file.headers["content-encoding"] == "br"
@@ -277,7 +280,7 @@ def test_readiness__a_migration_is_missing__says_which_check_fails(fresh_databas
     assert answer.status_code == 503
     assert answer.json() == {
         "status": "unavailable",
-        "checks": {"database": "ok", "migrations": "failed", "revocations": "ok"},
+        "checks": {"database": "ok", "migrations": "failed", "triggers": "ok", "revocations": "ok"},
     }
     assert alive.status_code == 200
     assert "pending: admin.0002" in server.log

@@ -50,6 +50,7 @@ def test_code_flow__allowed__gives_tokens_of_rfc_9068_for_what_the_user_holds(
         "sub": str(reader.pk),
         "client_id": "web",
         "scope": "openid profile users:read",
+        "client_version": 1,
         "token_version": User.objects.get().token_version,
     }
     assert tokens["scope"] == "openid profile users:read", "Alice may not write"
