@@ -93,6 +93,35 @@ def access_token(request: OAuthRequest) -> str:
     return _sign_access_token(claims, request.scopes, ttl_s=ACCESS_TOKEN_TTL_S, audience=audience)
 
 
+def audience_of(request: OAuthRequest) -> Audience:
+    """The audience of the token for this request: the resources it names, or else all that were granted.
+
+    ``request.resource`` becomes the granted resources, which the toolkit keeps with the refresh token: a request
+    narrows its own access token, and not the log-in (RFC 8707, section 2.2).
+
+    Raises:
+        InvalidTargetError: a resource is unknown, or was not granted.
+    """
+    named = known([value for name, value in request.decoded_body or [] if name == "resource"])
+    request.resource = _granted_resources(request)
+    if request.grant_type == "client_credentials":
+        return as_audience(named)
+    # A grant that named no resource is for the API, so its client may still name the API.
+    if not set(named) <= set(request.resource or [config.api_resource]):
+        raise InvalidTargetError
+    return as_audience(named or known(request.resource))
+
+
+def _granted_resources(request: OAuthRequest) -> list[str]:
+    if request.grant_type == "refresh_token":
+        granted: list[str] = request.refresh_token_instance.resource
+        return granted
+    if request.grant_type == DEVICE_CODE:
+        return DeviceResources.granted(family_of(request))
+    grant = get_grant_model().objects.filter(code=request.code).first() if request.code else None
+    return grant.resource if grant else []
+
+
 def refresh_token(_request: OAuthRequest) -> str:
     """A refresh token: opaque, 256 random bits."""
     return secrets.token_urlsafe(32)

@@ -11,6 +11,7 @@ from django.utils import timezone
 from joserfc.jws import extract_compact
 
 from fastapi_app.core import revocation as view_module
+from fastapi_app.core.claims import Claims
 from fastapi_app.core.database import open_database
 from fastapi_app.core.revocation import RevocationView
 from fastapi_app.core.tokens import OwnSubjects
@@ -65,7 +66,8 @@ def is_refused(token: str) -> bool:
         async with open_database(config) as database:
             view = RevocationView(database, remember_s=SHORTEST_TTL_S)
             await view.poll()
-            credential = await OwnSubjects(max_ttl_s=config.max_token_ttl_s).credential(token_claims, kid=kid)
+            subjects = OwnSubjects(max_ttl_s=config.max_token_ttl_s)
+            credential = await subjects.credential(Claims(token_claims), expires_at=token_claims["exp"], kid=kid)
             return view.is_revoked(credential.revocable)
 
     token_claims = claims(token)
@@ -186,7 +188,8 @@ def test_signing_key__compromised__its_tokens_are_refused_and_the_next_ones_are_
         async with open_database(config) as opened:
             view = RevocationView(opened, remember_s=SHORTEST_TTL_S)
             await view.poll()
-            credential = await OwnSubjects(max_ttl_s=config.max_token_ttl_s).credential(old_claims, kid=kid)
+            subjects = OwnSubjects(max_ttl_s=config.max_token_ttl_s)
+            credential = await subjects.credential(Claims(old_claims), expires_at=old_claims["exp"], kid=kid)
             return view.is_revoked(credential.revocable)
 
     assert asyncio.run(ask())
