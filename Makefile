@@ -4,6 +4,9 @@ PORT ?= 8000
 PYTHON ?= python3
 export HOST PORT
 
+# How it is served, here, in production (docs/operations.md), in the tests and in the benchmark.
+SERVE := --lifespan on --http project.protocol:BoundedHttp --timeout-keep-alive 75 --no-server-header
+
 VENV := .venv/.installed
 BENCH_VENV := benchmarks/.venv/.installed
 BIN := .venv/bin
@@ -18,7 +21,7 @@ $(VENV): requirements.lock
 	touch $@
 
 run: $(VENV)  ## Serve /admin and /api on http://HOST:PORT
-	exec $(BIN)/uvicorn asgi:app --lifespan on --host $(HOST) --port $(PORT)
+	exec $(BIN)/uvicorn asgi:app $(SERVE) --host $(HOST) --port $(PORT)
 
 test: $(VENV)  ## The whole suite on SQLite, then what touches the database again on PostgreSQL
 	$(BIN)/pytest -n 4 --database sqlite

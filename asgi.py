@@ -1,7 +1,8 @@
 """The composition root: ``uvicorn asgi:app --lifespan on`` serves Django and FastAPI as one app, on one lifespan.
 
 root Starlette      the lifespan opens Resources once, and closes them once, in reverse
-  middleware        request id -> problems -> hosts -> lifespan? -> body limit -> deadline -> /api? -> Django's thread
+  middleware        lost body? -> request id -> problems -> hosts -> lifespan? -> body limit -> deadline -> /api?
+                    -> Django's thread
   /api              FastAPI: routes -> service -> repository
   /healthz /readyz  answered here
   /                 Django: /admin, accounts, static files; last, because it takes whatever is left
@@ -43,6 +44,7 @@ from project.middleware import BodyLimit, RequestId, RequireLifespan, TrustedHos
 from project.mounts import MountBeforeRouter, mount  # noqa: E402
 from project.threads import DjangoLanes, DjangoThread  # noqa: E402
 from project.tuning import tune_interpreter  # noqa: E402
+from project.upgrade import RefuseLostBody  # noqa: E402
 
 api = create_api()
 
@@ -76,6 +78,7 @@ async def redirect_to_api(request: Request) -> RedirectResponse:
 app = Starlette(
     lifespan=lifespan,
     middleware=[
+        Middleware(RefuseLostBody),  # Outermost: every answer to such a request must close its connection.
         Middleware(RequestId),
         # What a browser app calls by itself. It sends people to the issuer's pages; /.well-known is open to everybody.
         *cross_origin(config, "/api", "/o/token", "/o/revoke", "/o/userinfo"),

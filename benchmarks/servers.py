@@ -3,6 +3,8 @@
 import contextlib
 import http.client
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -47,10 +49,14 @@ PATIENT = ("--timeout-keep-alive", "120")
 """uvicorn closes a connection that is idle for 5 s, which one of the load generator's may be at a low rate."""
 
 
+SERVE = tuple(shlex.split(re.findall(r"^SERVE := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0]))
+"""How ``make run`` serves the product."""
+
+
 def _uvicorn(app: str, *options: str, bin_dir: Path = PEERS_BIN) -> tuple[str, ...]:
     """No peer logs its requests; the level is said too, because Tandem's own logging brings the access log back."""
     quiet = ("--no-access-log", "--log-level", "warning")
-    return (str(bin_dir / "uvicorn"), app, "--host", "127.0.0.1", "--port", "{port}", *quiet, *PATIENT, *options)
+    return (str(bin_dir / "uvicorn"), app, "--host", "127.0.0.1", "--port", "{port}", *options, *quiet, *PATIENT)
 
 
 _DJANGO = {"DJANGO_SETTINGS_MODULE": DJANGO_SETTINGS}
@@ -61,7 +67,7 @@ PEERS = (
     Peer("raw_handed", _uvicorn("benchmarks.peers.raw_handed:app"), "the same without its pool"),
     Peer(
         "tandem",
-        _uvicorn("asgi:app", "--lifespan", "on", bin_dir=PRODUCT_BIN),
+        _uvicorn("asgi:app", *SERVE, bin_dir=PRODUCT_BIN),
         "Tandem",
         ping="/healthz",
         ready="/healthz",
@@ -69,14 +75,14 @@ PEERS = (
     ),
     Peer(
         "tandem_alone",
-        _uvicorn("benchmarks.peers.tandem_alone:app", "--lifespan", "on", bin_dir=PRODUCT_BIN),
+        _uvicorn("benchmarks.peers.tandem_alone:app", *SERVE, bin_dir=PRODUCT_BIN),
         "Tandem's API alone",
         users="/v1/users",
         signs_cursors=True,
     ),
     Peer(
         "tandem_mounted",
-        _uvicorn("benchmarks.peers.tandem_mounted:app", "--lifespan", "on", bin_dir=PRODUCT_BIN),
+        _uvicorn("benchmarks.peers.tandem_mounted:app", *SERVE, bin_dir=PRODUCT_BIN),
         "Tandem's API, mounted",
         signs_cursors=True,
     ),

@@ -232,6 +232,13 @@ class Config(BaseSettings):
 
     request_timeout_s: Seconds = 30.0
     """Time a request has to begin its response (then 504)."""
+    header_timeout_s: Seconds = 10.0
+    """Time a client has to send the head of a request once its connection is open or the head has begun (then 408)."""
+    client_read_timeout_s: Seconds = 60.0
+    """Time a client may take nothing of a response that waits for it; Linux then closes its connection."""
+    max_connections: int = Field(default=0, ge=0)
+    """Connections held at once, per process; 0 is half of the files that the process may open, 10,000 at most. A full
+    process closes the connection that has waited longest for its client."""
     max_body_bytes: int = Field(default=5 * 1024 * 1024, ge=0)
     """Largest request body (then 413), for both halves."""
     max_import_bytes: int = Field(default=10 * 1024 * 1024, ge=0)

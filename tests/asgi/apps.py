@@ -90,6 +90,18 @@ async def sleep(seconds: float) -> str:
     return "slept"
 
 
+@router.post("/echo")
+async def echo(request: Request) -> dict[str, Any]:
+    """What came: the length of the body, and the names of the header fields."""
+    return {"length": len(await request.body()), "headers": sorted(request.headers)}
+
+
+@router.post("/hasty")
+async def hasty() -> str:
+    """An answer before the body has come."""
+    return "answered"
+
+
 @router.get("/django-sleep")
 async def django_sleep(seconds: float) -> str:
     await call_django(time.sleep, seconds)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,18 +15,20 @@ from typing import Self
 import httpx2
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVE = shlex.split(re.findall(r"^SERVE := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0])
+"""The options of ``make run``."""
 PATIENCE_S = 30.0
 """Generous: a loaded machine must not fail a test."""
 
 
 class Server:
-    """``uvicorn APP`` on a free port, its output in a file."""
+    """``uvicorn APP`` as ``make run`` serves it, but on a free port, its output in a file. Later options prevail."""
 
     def __init__(
         self, log: Path, *options: str, env: Mapping[str, str], app: str = "asgi:app", lifespan: str = "on"
     ) -> None:
         self.log_file = log
-        command = [sys.executable, "-m", "uvicorn", app, "--lifespan", lifespan, "--port", "0", *options]
+        command = [sys.executable, "-m", "uvicorn", app, *SERVE, "--lifespan", lifespan, "--port", "0", *options]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT
