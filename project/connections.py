@@ -23,8 +23,11 @@ class Connection(Protocol):
     def waits_for_client(self) -> bool:
         """Whether the next step is the client's: bytes of a request, or reading of a response."""
 
-    def check_patience(self, now: float, connections: "Connections") -> None:
-        """Close when a request has been waited for too long."""
+    def awaited(self) -> object | None:
+        """Returns what the client has to send before long, if anything: the same object for as long as it has not."""
+
+    def give_up(self) -> None:
+        """Close, because it has not come."""
 
     def abort(self) -> None:
         """Close at once."""
@@ -44,13 +47,15 @@ class Connections:
     def __init__(self, server: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         from project.config import config  # noqa: PLC0415  The app is imported after the protocol class.
 
-        self.header_timeout_s = config.header_timeout_s
+        self._header_timeout_s = config.header_timeout_s
         self.client_read_timeout_s = config.client_read_timeout_s
         self._limit = config.max_connections or most_connections()
         self._loop = loop
         self._all = server.connections
         """Websockets too, which are not held here: uvicorn pings them."""
         self._held: dict[Connection, None] = {}
+        self._awaited: dict[Connection, tuple[object, float]] = {}
+        """What was awaited at the last tick, and since when."""
         self._is_ticking = False
         self._aborted = 0
 
@@ -98,12 +103,25 @@ class Connections:
                 self._limit,
             )
             self._aborted = 0
-        now = self._loop.time()
-        for connection in list(self._held):
-            connection.check_patience(now, self)
+        self._give_up_late()
         self._is_ticking = False
         if self._held:
             self._expect_tick()
+
+    def _give_up_late(self) -> None:
+        """Close those that have waited for the same thing for too long, and note since when the others wait."""
+        now, before = self._loop.time(), self._awaited
+        self._awaited = {}
+        for connection in list(self._held):
+            awaited = connection.awaited()
+            if awaited is None:
+                continue
+            thing, since = before.get(connection, (None, now))
+            if thing is not awaited:
+                since = now
+            self._awaited[connection] = awaited, since
+            if now - since >= self._header_timeout_s:
+                connection.give_up()
 
 
 def most_connections() -> int:

@@ -41,19 +41,15 @@ DISCARDED_TRAILERS = _DiscardedTrailers()
 class BoundedHttp(HttpToolsProtocol):
     """uvicorn's httptools protocol with limits, and without a switch to protocols that are not served."""
 
-    url = b""
-    _pending_bytes = 0
-    """Received since the last head ended or the last piece of a body came: of a head, or of what frames chunks."""
-    _head_at_most = 0
-    """The most bytes that a head can have which ends in what was received last."""
     _is_refused = False
     """Whether the rest of what the client sends is ignored."""
-    _overdue_at: float | None = None
-    """When the next request, which the client is waited for, should have come."""
-    _awaited_after: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.url = b""
+        self._pending_bytes = 0
+        """Received since the last head ended or the last piece of a body came: of a head, or of what frames chunks.
+        It is the thirtieth attribute: with more, Python finds none of an instance's as fast."""
         self._held = Connections.of(self.server_state, self.loop)
         _bound_reading(transport, self._held.client_read_timeout_s)
         if not self._held.admit(self):
@@ -69,9 +65,13 @@ class BoundedHttp(HttpToolsProtocol):
         if self._is_refused:
             return
         self._pending_bytes += len(data)
-        self._head_at_most = self._pending_bytes
         try:
-            self._parse(data)
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    break
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = self._take_offer(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause.status if isinstance(cause, RefusedError) else HTTPStatus.BAD_REQUEST)
@@ -79,25 +79,25 @@ class BoundedHttp(HttpToolsProtocol):
             if self._pending_bytes > MAX_HEADER_BYTES + MAX_TARGET_LENGTH:
                 self._refuse(self._fault_of_length())
 
-    def _parse(self, data: bytes) -> None:
-        while data:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                if self._is_websocket_handshake():
-                    self._held.discard(self)
-                    self.handle_websocket_upgrade()
-                    return
-                # The parser ended the message with its head: another parses it again without the offer, then the body.
-                data = self._head_without_offer() + data[upgrade.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As uvicorn does.
-            else:
-                return
-
     def _should_upgrade(self) -> bool:
-        """Returns True: whatever is offered, nothing is served until ``_parse`` has looked at the offer."""
+        """Returns True: whatever is offered, uvicorn serves nothing until ``_take_offer`` has looked at it."""
         return True
+
+    def _take_offer(self, rest: bytes) -> bytes:
+        """Switch to a websocket, or return what to parse instead: the head without its offer, and the ``rest``.
+
+        The parser has ended the message with its head, so another parses it again, and the body this time.
+        """
+        if self.scope["method"] == "CONNECT":
+            self._refuse(HTTPStatus.NOT_IMPLEMENTED)  # What follows would not be HTTP (RFC 9110, section 9.3.6).
+            return b""
+        if self._is_websocket_handshake():
+            self._held.discard(self)
+            self.handle_websocket_upgrade()
+            return b""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As uvicorn does.
+        return self._head_without_offer() + rest
 
     def _is_websocket_handshake(self) -> bool:
         """Returns whether the offer is one that is accepted: a handshake of RFC 6455, section 4.1."""
@@ -123,19 +123,17 @@ class BoundedHttp(HttpToolsProtocol):
         return b"".join([*lines, b"\r\n"])
 
     def on_headers_complete(self) -> None:
-        """Begin the request, unless it is over a limit.
+        """Begin the request.
 
         Raises:
-            RefusedError: it is, or its method is CONNECT (RFC 9110, section 9.3.6), after which nothing is HTTP.
+            RefusedError: it is over a limit.
         """
-        # Most heads come in few bytes, which then need not be counted by line.
-        is_small = self._head_at_most <= MAX_HEADER_LENGTH and len(self.url) <= MAX_TARGET_LENGTH
+        # Most heads come in few bytes, which then need not be counted by line. After another in one segment it is 0.
+        is_small = 0 < self._pending_bytes <= MAX_HEADER_LENGTH and len(self.url) <= MAX_TARGET_LENGTH
         if not is_small or len(self.headers) > MAX_HEADER_LINES:
             self._check_lengths()
-        if len(self.pipeline) >= MAX_PIPELINED:
+        if self.pipeline and len(self.pipeline) >= MAX_PIPELINED:
             raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS)
-        if self.parser.should_upgrade() and self.parser.get_method() == b"CONNECT":
-            raise RefusedError(HTTPStatus.NOT_IMPLEMENTED)
         self._pending_bytes = 0
         self._held.renew(self)
         super().on_headers_complete()
@@ -165,22 +163,22 @@ class BoundedHttp(HttpToolsProtocol):
         """Returns the last request that was parsed, which may wait for those before it; uvicorn's type omits None."""
         return self.cycle
 
-    def check_patience(self, now: float, connections: Connections) -> None:
-        """Close when the client has not sent the head of a request in time, or the rest of a body already answered.
+    def awaited(self) -> object | None:
+        """Returns what the client should not be long about: a request's head, or the rest of a body already answered.
 
         An idle connection is closed by uvicorn (``--timeout-keep-alive``), a slow body by ``Deadline``.
         """
         cycle = self._last_cycle()
         if cycle is not None and (not cycle.response_complete or self._is_idle(cycle)):
-            self._overdue_at = None
-        elif self._overdue_at is None or self._awaited_after is not cycle:
-            self._overdue_at, self._awaited_after = now + connections.header_timeout_s, cycle
-        elif now < self._overdue_at:
-            return
-        elif self._has_begun_head(cycle):
+            return None
+        return cycle or self
+
+    def give_up(self) -> None:
+        """Close, with a word about a head that has begun; else it could be taken for another request's answer."""
+        if self._has_begun_head(self._last_cycle()):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
-            self.transport.close()  # A 408 could be taken for the answer to a request that is on its way.
+            self.transport.close()
 
     def _is_idle(self, last: RequestResponseCycle) -> bool:
         """Returns whether nothing of a request is to come, so that uvicorn minds how long that lasts."""
