@@ -17,6 +17,7 @@ from starlette.requests import Request
 
 from project.accounts.models import User
 from project.database import migrations_are_applied
+from project.protocol import MAX_PIPELINED
 from tests.asgi.server import PATIENCE_S, Server, serving
 
 LONG = "a" * 2_000
@@ -32,10 +33,21 @@ def slow_readers(server: Server, path: str, *, clients: int, requests: int) -> I
             client = stack.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", server.port))
-            threads.submit(client.sendall, request * requests)
+            threads.submit(send_in_turns, server, client, request, requests)
             stack.callback(client.shutdown, socket.SHUT_RDWR)  # Or it would send for ever, too.
         until_stalled(server, f'"GET {path} ')
         yield
+
+
+def send_in_turns(server: Server, client: socket.socket, request: bytes, requests: int) -> None:
+    """Send no more in advance than the server lets wait, until it answers no longer."""
+    line = f'"{request.split(b" HTTP")[0].decode()} '
+    before = server.log.count(line)
+    for sent in range(0, requests, MAX_PIPELINED // 2):
+        while server.log.count(line) - before < sent:
+            time.sleep(0.05)
+            client.getpeername()  # It raises once the test has ended the connection.
+        client.sendall(request * min(MAX_PIPELINED // 2, requests))
 
 
 def until_stalled(server: Server, line: str) -> None:
