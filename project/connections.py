@@ -21,20 +21,20 @@ class Connection(Protocol):
     """A connection, as its server sees it."""
 
     def waits_for_client(self) -> bool:
-        """Whether the next step is the client's: bytes of a request, or reading of a response."""
+        """Returns whether the next step is the client's: to send a request, or to read a response."""
 
     def awaited(self) -> object | None:
         """Returns what the client has to send before long, if anything: the same object for as long as it has not."""
 
     def give_up(self) -> None:
-        """Close, because it has not come."""
+        """Closes the connection, because it has not come."""
 
     def abort(self) -> None:
-        """Close at once."""
+        """Closes the connection at once."""
 
 
 class Connections:
-    """Those of one server, ordered by the time when their last request began.
+    """The connections of one server, ordered by the time when their last request began.
 
     A full server aborts the connection that has waited for its client since the oldest request. So one client that
     opens connections in numbers loses its own, and a new client gets in. A limit for each address would not do: behind
@@ -67,7 +67,7 @@ class Connections:
         return cls._of_servers[server]
 
     def admit(self, connection: Connection) -> bool:
-        """Hold a connection that is new among all, in place of another if need be; whether there is room."""
+        """Holds a new connection, in place of another if the server is full; returns whether there is room."""
         has_room = len(self._all) <= self._limit or self._abort_oldest()
         self._held[connection] = None
         if not self._is_ticking:
@@ -75,7 +75,7 @@ class Connections:
         return has_room
 
     def renew(self, connection: Connection) -> None:
-        """Note that a request begins."""
+        """Notes that a request begins."""
         del self._held[connection]
         self._held[connection] = None
 
@@ -96,6 +96,9 @@ class Connections:
         self._loop.call_later(self.TICK_S, self._tick)
 
     def _tick(self) -> None:
+        self._is_ticking = False
+        if self._held:
+            self._expect_tick()
         if self._aborted:
             logger.warning(
                 "%d connections that waited for their clients were closed: MAX_CONNECTIONS, %d here, are held",
@@ -104,12 +107,9 @@ class Connections:
             )
             self._aborted = 0
         self._give_up_late()
-        self._is_ticking = False
-        if self._held:
-            self._expect_tick()
 
     def _give_up_late(self) -> None:
-        """Close those that have waited for the same thing for too long, and note since when the others wait."""
+        """Closes those that have waited for the same thing for too long, and notes since when the others wait."""
         now, before = self._loop.time(), self._awaited
         self._awaited = {}
         for connection in list(self._held):

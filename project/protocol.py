@@ -60,7 +60,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; refuse what is malformed (400), or goes on for too long without being a request (414, 431)."""
+        """Parses; refuses what is malformed (400), or goes on for too long without being a request (414, 431)."""
         self._unset_keepalive_if_required()
         if self._is_refused:
             return
@@ -84,7 +84,7 @@ class BoundedHttp(HttpToolsProtocol):
         return True
 
     def _take_offer(self, rest: bytes) -> bytes:
-        """Switch to a websocket, or return what to parse instead: the head without its offer, and the ``rest``.
+        """Switches to a websocket, or returns what to parse instead: the head without its offer, and the ``rest``.
 
         The parser has ended the message with its head, so another parses it again, and the body this time.
         """
@@ -123,7 +123,7 @@ class BoundedHttp(HttpToolsProtocol):
         return b"".join([*lines, b"\r\n"])
 
     def on_headers_complete(self) -> None:
-        """Begin the request.
+        """Begins the request.
 
         Raises:
             RefusedError: it is over a limit.
@@ -169,12 +169,11 @@ class BoundedHttp(HttpToolsProtocol):
         An idle connection is closed by uvicorn (``--timeout-keep-alive``), a slow body by ``Deadline``.
         """
         cycle = self._last_cycle()
-        if cycle is not None and (not cycle.response_complete or self._is_idle(cycle)):
-            return None
-        return cycle or self
+        is_served = cycle is not None and (not cycle.response_complete or self._is_idle(cycle))
+        return None if is_served or self.transport.is_closing() else cycle or self
 
     def give_up(self) -> None:
-        """Close, with a word about a head that has begun; else it could be taken for another request's answer."""
+        """Closes, with an answer (408) if a head has begun; else it could be taken for the answer to the next request."""
         if self._has_begun_head(self._last_cycle()):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
@@ -191,7 +190,7 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Answer and close; but the requests before this one are answered first, and a response is not interrupted."""
+        """Answers and closes, after the answers to the requests before this one, and never within a response."""
         self._is_refused = True
         cycle = self._last_cycle()
         if cycle is None or (cycle.response_complete and not cycle.more_body):
@@ -219,7 +218,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 def _bound_reading(transport: asyncio.Transport, timeout_s: float) -> None:
-    """Have the kernel close a connection whose client reads nothing of what waits for it; only Linux can."""
+    """Has the kernel close a connection whose client reads nothing of what waits for it; only Linux can."""
     connection: socket.socket | None = transport.get_extra_info("socket")
     if sys.platform == "linux" and connection is not None and connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
