@@ -173,7 +173,7 @@ class BoundedHttp(HttpToolsProtocol):
         return None if is_served or self.transport.is_closing() else cycle or self
 
     def give_up(self) -> None:
-        """Closes, with an answer (408) if a head has begun; else it could be taken for the answer to the next request."""
+        """Closes; with a 408 only if a head has begun, because else it could be taken for the next request's answer."""
         if self._has_begun_head(self._last_cycle()):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
