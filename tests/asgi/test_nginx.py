@@ -45,8 +45,8 @@ def documented_block() -> str:
 @contextmanager
 def nginx(folder: Path, server: Server, block: str) -> Iterator[int]:
     """Nginx with this configuration before the server; the port where it listens."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin") or ""
+    if not program:
         absent("no nginx")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -237,7 +237,8 @@ def test_request__without_an_end__ends_its_connection(
 def drip(connection: socket.socket) -> bytes:
     """Send a byte now and then until the server closes; what it has sent."""
     connection.settimeout(0.2)
-    pieces, ends_at = [], time.monotonic() + PATIENCE_S
+    pieces: list[bytes] = []
+    ends_at = time.monotonic() + PATIENCE_S
     while time.monotonic() < ends_at:
         try:
             if not (piece := connection.recv(65536)):
