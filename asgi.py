@@ -1,8 +1,8 @@
 """The composition root: ``uvicorn asgi:app --lifespan on`` serves Django and FastAPI as one app, on one lifespan.
 
 root Starlette      the lifespan opens Resources once, and closes them once, in reverse
-  middleware        lost body? -> request id -> problems -> hosts -> lifespan? -> body limit -> deadline -> /api?
-                    -> Django's thread
+  middleware        errors -> lost body? -> request id -> problems -> head limits -> hosts -> lifespan? -> body limit
+                    -> deadline -> /api? -> Django's thread
   /api              FastAPI: routes -> service -> repository
   /healthz /readyz  answered here
   /                 Django: /admin, accounts, static files; last, because it takes whatever is left
@@ -40,8 +40,9 @@ from project.config import config  # noqa: E402
 from project.database import django_database, migrations_are_applied, triggers_are_installed  # noqa: E402
 from project.deadline import CancelOnDisconnect, Deadline  # noqa: E402
 from project.health import alive, readiness  # noqa: E402
-from project.middleware import BodyLimit, RequestId, RequireLifespan, TrustedHosts  # noqa: E402
+from project.middleware import BodyLimit, HeadLimits, RequestId, RequireLifespan, TrustedHosts  # noqa: E402
 from project.mounts import MountBeforeRouter, mount  # noqa: E402
+from project.server_errors import RootApp  # noqa: E402
 from project.threads import DjangoLanes, DjangoThread  # noqa: E402
 from project.tuning import tune_interpreter  # noqa: E402
 from project.upgrade import RefuseLostBody  # noqa: E402
@@ -75,7 +76,7 @@ async def redirect_to_api(request: Request) -> RedirectResponse:
     return RedirectResponse(request.url.replace(path=f"{request.url.path}/"))
 
 
-app = Starlette(
+app = RootApp(
     lifespan=lifespan,
     middleware=[
         Middleware(RefuseLostBody),  # Outermost: every answer to such a request must close its connection.
@@ -83,6 +84,7 @@ app = Starlette(
         # What a browser app calls by itself. It sends people to the issuer's pages; /.well-known is open to everybody.
         *cross_origin(config, "/api", "/o/token", "/o/revoke", "/o/userinfo"),
         Middleware(ProblemResponses, prefix="/api", headers=security_headers(config)),
+        Middleware(HeadLimits),
         Middleware(TrustedHosts, config.trusted_hosts),
         Middleware(RequireLifespan),
         Middleware(

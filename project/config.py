@@ -243,6 +243,9 @@ class Config(BaseSettings):
     """Largest request body (then 413), for both halves."""
     max_import_bytes: int = Field(default=10 * 1024 * 1024, ge=0)
     """Largest file of an import (then 413)."""
+    max_streams_per_caller: int = Field(default=4, ge=1)
+    """Streamed responses, such as exports, that one caller of ``/api`` may have open at once, per process (then 429).
+    Each costs the event loop for as long as it lasts, so their number is what other callers wait for."""
     startup_timeout_s: Seconds = 60.0
     """Time all resources together have to open, migrations in development included."""
     shutdown_timeout_s: Seconds = 10.0

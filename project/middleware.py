@@ -13,10 +13,21 @@ from functools import partial
 from asgi_correlation_id import correlation_id
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from project.asgi_scope import header, route_path
 from project.config import StartupError
+from project.http_limits import (
+    MAX_CACHED_TEXT,
+    MAX_HEADER_BYTES,
+    MAX_HEADER_LENGTH,
+    MAX_HEADER_LINES,
+    MAX_LIST_PARTS,
+    MAX_QUERY_PARAMETERS,
+    MAX_TARGET_LENGTH,
+)
 
 is_sane_request_id = re.compile(rb"[A-Za-z0-9._-]{8,64}").fullmatch
 """Whether a caller's ``X-Request-ID`` may go into logs and responses as it is."""
@@ -48,6 +59,48 @@ class RequestId:
         return self.app(scope, receive, send_with_id)
 
 
+class HeadLimits:
+    """Refuses a request whose head is larger than ``project.http_limits`` allows, before any other layer reads it.
+
+    A server has limits of its own, but not every server has these, nor has any server one for lists and queries.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "lifespan":
+            return self.app(scope, receive, send)
+        headers, query = scope["headers"], scope.get("query_string", b"")
+        size = 0
+        for name, value in headers:  # This loop is here, and not in a function, because every request pays for a call.
+            length = len(name) + len(value)
+            size += length
+            if length > MAX_LIST_PARTS:  # A shorter header cannot have more parts.
+                parts = value.count(b";") + (0 if name == b"cookie" else value.count(b","))
+                if length > MAX_HEADER_LENGTH or parts > MAX_LIST_PARTS:
+                    return _refuse(431, _HEADER_TOO_LARGE)(scope, receive, send)
+        if size > MAX_HEADER_BYTES or len(headers) > MAX_HEADER_LINES:
+            return _refuse(431, _HEADERS_TOO_LARGE)(scope, receive, send)
+        if len(query) + len(scope.get("raw_path") or scope["path"]) > MAX_TARGET_LENGTH:
+            return _refuse(414, f"The address is longer than {MAX_TARGET_LENGTH} bytes.")(scope, receive, send)
+        if query.count(b"&") >= MAX_QUERY_PARAMETERS:
+            return _refuse(400, f"The query has more than {MAX_QUERY_PARAMETERS} parameters.")(scope, receive, send)
+        return self.app(scope, receive, send)
+
+
+_HEADER_TOO_LARGE = f"A header is longer than {MAX_HEADER_LENGTH} bytes, or has more than {MAX_LIST_PARTS} parts."
+_HEADERS_TOO_LARGE = f"There are more than {MAX_HEADER_LINES} headers, or more than {MAX_HEADER_BYTES} bytes of them."
+
+
+def _refuse(status: int, reason: str) -> ASGIApp:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        app: ASGIApp = WebSocketClose() if scope["type"] == "websocket" else PlainTextResponse(reason, status)
+        await app(scope, receive, send)
+
+    return refuse
+
+
 class TrustedHosts:
     """Starlette's check of the ``Host`` header, made once for each spelling that it lets through."""
 
@@ -64,8 +117,9 @@ class TrustedHosts:
         return (self.app if is_known else self._check)(scope, receive, send)
 
     def _admit(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if len(self._known) < self.MOST_KNOWN:
-            self._known.add(header(scope, b"host"))
+        host = header(scope, b"host")
+        if len(self._known) < self.MOST_KNOWN and len(host or b"") <= MAX_CACHED_TEXT:
+            self._known.add(host)
         return self.app(scope, receive, send)
 
 
@@ -96,12 +150,15 @@ def _is_at_most(length: bytes, most: int) -> bool:
     return length.isdigit() and len(length) <= LONGEST_LENGTH and int(length) <= most
 
 
+class LifespanRequiredError(RuntimeError):
+    """A request carries no lifespan state (``--lifespan off``, a bare test transport)."""
+
+
 class RequireLifespan:
     """Mind the lifespan: an error in it is told in one line where it can be, and without it nothing is served.
 
     Raises:
-        RuntimeError: a request carries no lifespan state (``--lifespan off``, a bare test transport); the message
-            names the cure.
+        LifespanRequiredError: the lifespan did not run; the message says how to run it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -111,7 +168,7 @@ class RequireLifespan:
         if scope["type"] == "lifespan":
             return self.app(scope, receive, partial(_send_one_line, send))
         if "resources" not in scope.get("state", {}):
-            raise RuntimeError(
+            raise LifespanRequiredError(
                 "the lifespan did not run, so there is no database: serve with 'uvicorn asgi:app --lifespan on', "
                 "and in tests enter the lifespan (asgi_lifespan.LifespanManager) and call its app"
             )

@@ -6,7 +6,7 @@ known beforehand, and is half of what such a request costs (docs/decisions/0007-
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import isclass, iscoroutinefunction, unwrap
@@ -23,6 +23,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from fastapi_app.core.documentation import dependants
+from fastapi_app.core.faults import bound_faults
+from fastapi_app.core.requests import Guard, JsonRequest
+from fastapi_app.core.streams import placed
 from project.asgi_scope import header
 
 _SERIALIZATION = (
@@ -86,11 +90,37 @@ class DirectRoute(APIRoute):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        bound_faults(self.dependant)
         self._calls: list[_Call] = []
         self.is_direct = self._is_plain()
         if self.is_direct:
-            _add_calls(self.dependant, self._calls, {})
+            known: dict[Any, int] = {}
+            for guard in self._guards:
+                _add_calls(guard, self._calls, known)
+            self._guard_count = len(self._calls)
+            _add_calls(self.dependant, self._calls, known)
             self._injects_response = any(call.response_name for call in self._calls)
+
+    @cached_property
+    def _guards(self) -> list[Dependant]:
+        """What must let a request in before its body is read, each once."""
+        found = (dependant for dependant in dependants(self.dependant) if isinstance(dependant.call, Guard))
+        return list({dependant.call: dependant for dependant in found}.values())
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, behind the route's guards, with a bounded body and a place for what it streams."""
+        answer = super().get_route_handler()
+        guards: list[Any] = [guard.call for guard in self._guards]
+
+        async def answer_guarded(request: Request) -> Response:
+            overrides = getattr(self.dependency_overrides_provider, "dependency_overrides", None) or ()
+            for guard in guards:
+                if guard not in overrides:
+                    await guard(request)
+            bounded = JsonRequest(request.scope, request.receive, request._send)  # noqa: SLF001  It has no other name.
+            return placed(await answer(bounded))
+
+        return answer_guarded
 
     def _is_plain(self) -> bool:
         return (
@@ -119,12 +149,13 @@ class DirectRoute(APIRoute):
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request that the route takes. Raises what its dependencies and its endpoint raise."""
-        request = Request(scope, receive, send)
+        request = JsonRequest(scope, receive, send)
         injected = _empty_response() if self._injects_response else None
+        admitted = [await call.function(request) for call in self._calls[: self._guard_count]]
         body = None if self.body_field is None else await _read_json(request)
-        value = await self._value(request, injected, body)
+        value = await self._value(request, injected, body, admitted)
         if isinstance(value, Response):
-            await value(scope, receive, send)
+            await placed(value)(scope, receive, send)
             return
         answer = self._json(value)
         status = self.status_code or 200
@@ -138,10 +169,9 @@ class DirectRoute(APIRoute):
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
-    async def _value(self, request: Request, response: Response | None, body: Any) -> Any:
-        values: list[Any] = []
+    async def _value(self, request: Request, response: Response | None, body: Any, values: list[Any]) -> Any:
         errors: list[Any] = []
-        for call in self._calls:
+        for call in self._calls[self._guard_count :]:
             arguments = {name: values[index] for name, index in call.results}
             faults = call.read(request, body, arguments) if call.reads else ()
             if faults:
@@ -172,7 +202,7 @@ def _has_json(scope: Scope) -> bool:
 
 
 async def _read_json(request: Request) -> Any:
-    """The body, and what FastAPI says of one that cannot be read."""
+    """The body, and what FastAPI says of one that cannot be read. Raises HTTPException: it is beyond the bounds."""
     try:
         return await request.json()
     except json.JSONDecodeError as error:

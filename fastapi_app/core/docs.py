@@ -1,7 +1,7 @@
 """What is said about the API: an OpenAPI document for each version, and Swagger UI from this process's own files."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from html import escape
 from typing import Any
 from urllib.parse import urlsplit
@@ -143,7 +143,7 @@ def add_docs(api: FastAPI, versions: Sequence[Version]) -> None:
 
 
 def _add_docs_of(api: FastAPI, version: Version) -> None:
-    @cache
+    @lru_cache(maxsize=4)
     def document(server: str) -> dict[str, Any]:
         return openapi_document(api, version, server=server)
 

@@ -9,6 +9,7 @@ from starlette_compress import CompressMiddleware, remove_compress_type
 
 from project.asgi_scope import header, is_below
 from project.config import HSTS_S, Config
+from project.http_limits import MAX_CACHED_TEXT
 
 COMPRESS_FROM_BYTES = 1000
 """Below that a packet is sent all the same, and compressing only costs."""
@@ -68,9 +69,10 @@ def cross_origin(config: Config, *prefixes: str) -> list[Middleware]:
 
 
 class Compression:
-    """Middleware: Zstandard, Brotli or gzip, for who asks and for what is worth it.
+    """Middleware: Zstandard, Brotli or gzip, for clients that ask, and for responses that are worth it.
 
-    Events are left alone: each must arrive when it happens.
+    Events are left alone: each must arrive when it happens. So is the response to an ``Accept-Encoding`` that is longer
+    than any client's, because the library remembers the headers that it has read.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -79,5 +81,8 @@ class Compression:
         self._compressing = CompressMiddleware(app, minimum_size=COMPRESS_FROM_BYTES)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        is_asked_for = scope["type"] == "http" and header(scope, b"accept-encoding") is not None
+        if scope["type"] != "http":
+            return self.app(scope, receive, send)
+        asked = [value for name, value in scope["headers"] if name == b"accept-encoding"]
+        is_asked_for = asked and sum(map(len, asked)) <= MAX_CACHED_TEXT
         return (self._compressing if is_asked_for else self.app)(scope, receive, send)

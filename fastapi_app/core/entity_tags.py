@@ -27,6 +27,8 @@ ETAG_HEADER: dict[str, Any] = {
 }
 _is_version = re.compile(r"[0-9]{1,19}").fullmatch
 """Whether a text may be a version: a bigint, which has no more digits."""
+_next_tag = re.compile(r'[ \t,]*+((?:W/)?"[^\x00-\x20\x7f"]*+"[ \t]*+(?=,|\Z)|\Z)').match
+"""The next tag of a list, or the end of it; each character is looked at once, however the list is made."""
 
 
 def parse(name: str, value: str) -> Sequence[str]:
@@ -37,18 +39,14 @@ def parse(name: str, value: str) -> Sequence[str]:
     """
     if value.strip() == ANY:
         return (ANY,)
-    tags, rest = list[str](), value
-    while rest := rest.lstrip(" \t,"):
-        parts = rest.split('"', 2)
-        if (
-            len(parts) != 3  # noqa: PLR2004  What is before, in and after the quotes.
-            or parts[0] not in {"", "W/"}
-            or any(character <= " " or character == "\x7f" for character in parts[1])
-            or parts[2].lstrip(" \t")[:1] not in {"", ","}
-        ):
+    tags, place = list[str](), 0
+    while place < len(value):
+        found = _next_tag(value, place)
+        if found is None:
             raise InvalidParameter(name, 'Give entity tags as ETag has them, such as "7-1f2e3d4c", or *.')
-        weak, opaque, rest = parts
-        tags.append(f'{weak}"{opaque}"')
+        if found[1]:
+            tags.append(found[1].rstrip(" \t"))
+        place = found.end()
     if not tags:
         raise InvalidParameter(name, "It names no entity tag.")
     return tags

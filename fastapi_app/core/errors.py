@@ -20,6 +20,7 @@ from fastapi_app.core import problem_types
 from fastapi_app.core.problem_types import GENERIC, ProblemType
 from fastapi_app.core.problems import Responses, documented, problem_response, status_response
 from project.asgi_scope import is_below
+from project.http_limits import MAX_FAULT_LENGTH, MAX_FAULTS
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,15 @@ class TooManyRequests(AppError):
         super().__init__(f"Too many requests of this {whose}.", headers={"Retry-After": str(wait_s)})
 
 
+class TooManyStreams(AppError):
+    """The caller has as many streams open as one caller may."""
+
+    problem = problem_types.TOO_MANY_STREAMS
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
 class InvalidRows(AppError):
     """Rows of a file are wrong; nothing of it was saved."""
 
@@ -198,9 +208,9 @@ async def _validation_error(_request: Request, error: RequestValidationError) ->
         return problem_response(
             problem_types.UNSUPPORTED_MEDIA_TYPE, "Send the body with Content-Type: application/json."
         )
-    return problem_response(
-        problem_types.INVALID_REQUEST, INVALID_REQUEST, errors=[_field_error(fault) for fault in error.errors()]
-    )
+    faults = list(error.errors())
+    listed = [_field_error(fault) for fault in faults[:MAX_FAULTS]]
+    return problem_response(problem_types.INVALID_REQUEST, INVALID_REQUEST, errors=listed)
 
 
 def _field_error(fault: Mapping[str, Any]) -> dict[str, str]:
@@ -213,9 +223,19 @@ def _field_error(fault: Mapping[str, Any]) -> dict[str, str]:
 
 
 def json_pointer(path: Sequence[str | int]) -> str:
-    """A path into a JSON document as a URI fragment (RFC 6901, section 6)."""
-    steps = (str(step).replace("~", "~0").replace("/", "~1") for step in path)
-    return "#" + "".join(f"/{quote(step, safe='~', errors='replace')}" for step in steps)
+    """A path into a JSON document as a URI fragment (RFC 6901, section 6).
+
+    Names in it are the caller's: where the pointer would become longer than ``MAX_FAULT_LENGTH``, it leads as far as it
+    can, which is to what the faulty part is in.
+    """
+    pointer = "#"
+    for step in path:
+        name = str(step)[: MAX_FAULT_LENGTH + 1]
+        longer = f"{pointer}/{quote(name.replace('~', '~0').replace('/', '~1'), safe='~', errors='replace')}"
+        if len(longer) > MAX_FAULT_LENGTH:
+            break
+        pointer = longer
+    return pointer
 
 
 def is_unavailable(error: Exception) -> bool:
@@ -237,7 +257,7 @@ async def _database_error(request: Request, error: Exception) -> Response:
 
 
 async def _server_error(_request: Request, _error: Exception) -> Response:
-    # Starlette raises the exception again once this is sent, and the server logs it under the same request id.
+    # Starlette raises the exception again once this is sent, and the root logs it under the same request id.
     return problem_response(
         problem_types.INTERNAL_ERROR, "This is our fault. Report it with the request_id, which our log has too."
     )

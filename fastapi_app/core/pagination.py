@@ -18,6 +18,7 @@ from pydantic_core import to_json
 
 from fastapi_app.core.documentation import Documentation
 from fastapi_app.core.errors import InvalidParameter
+from fastapi_app.core.faults import faults_of
 from fastapi_app.core.statements import Row
 from project.config import config
 
@@ -90,8 +91,7 @@ class QueryOf[Q: PageQuery]:
         try:
             return self._kind.model_validate_strings(dict(parse_qsl(written.decode("latin-1"), keep_blank_values=True)))
         except ValidationError as error:
-            faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors(include_url=False)]
-            raise RequestValidationError(faults) from error
+            raise RequestValidationError(faults_of(error, ("query",))) from error
 
     def documentation(self, route: APIRoute) -> Documentation:
         """Returns the parameters, and the links of the page."""

@@ -11,9 +11,10 @@ from project.config import config
 
 _PHRASES = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "URI Too Long",
     HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
 }
-"""Python 3.12 has these two by the names of an older RFC, in its constants and in its phrases."""
+"""Python 3.12 has these by the names of an older RFC, in its constants and in its phrases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,9 @@ BAD_REQUEST = ProblemType(
     "bad-request",
     HTTPStatus.BAD_REQUEST,
     "Bad request",
-    "The request cannot be read: its body is no text, is nested too deeply, or names a host that is not served here.",
-    "Send UTF-8 and the address that you were given.",
+    "The request cannot be read: its body is no text, is nested too deeply or has too many members, its query has too "
+    "many parameters, or it names a host that is not served here.",
+    "Send UTF-8 and the address that you were given, and much data in several requests. The detail names the limit.",
 )
 UNAUTHENTICATED = ProblemType(
     "unauthenticated",
@@ -110,6 +112,20 @@ CONTENT_TOO_LARGE = ProblemType(
     "The request's body is larger than this server takes.",
     "Send less at once.",
 )
+URI_TOO_LONG = ProblemType(
+    "uri-too-long",
+    HTTPStatus.REQUEST_URI_TOO_LONG,
+    "URI too long",
+    "The address of the request, with its query, is longer than this server takes.",
+    "Ask for less at once.",
+)
+HEADERS_TOO_LARGE = ProblemType(
+    "headers-too-large",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "Headers too large",
+    "The request has too many headers, or a header that is too long or has too many parts (RFC 6585, section 5).",
+    "Send fewer and shorter headers. The detail names the limit.",
+)
 UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -167,6 +183,14 @@ TOO_MANY_REQUESTS = ProblemType(
         "Retry-After": "Seconds to wait (RFC 9110, section 10.2.3).",
     },
 )
+TOO_MANY_STREAMS = ProblemType(
+    "too-many-streams",
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "Too many streams",
+    "The caller has as many streamed responses open, such as exports, as one caller may.",
+    "Read one of them to its end, or close its connection, then send the request again.",
+    {"Retry-After": "Seconds to wait (RFC 9110, section 10.2.3)."},
+)
 INTERNAL_ERROR = ProblemType(
     "internal-error",
     HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -191,7 +215,7 @@ TIMEOUT = ProblemType(
     "Look whether a change was made before you send it again; a GET can be repeated at once.",
 )
 
-OF_ANY_ROUTE = (TOO_MANY_REQUESTS, INTERNAL_ERROR, UNAVAILABLE, TIMEOUT)
+OF_ANY_ROUTE = (URI_TOO_LONG, HEADERS_TOO_LARGE, TOO_MANY_REQUESTS, INTERNAL_ERROR, UNAVAILABLE, TIMEOUT)
 """What the document lists for every route, whatever it is about."""
 
 GENERIC = {
@@ -206,10 +230,12 @@ GENERIC = {
         CONFLICT,
         PRECONDITION_FAILED,
         CONTENT_TOO_LARGE,
+        URI_TOO_LONG,
         UNSUPPORTED_MEDIA_TYPE,
         INVALID_REQUEST,
         PRECONDITION_REQUIRED,
         TOO_MANY_REQUESTS,
+        HEADERS_TOO_LARGE,
         INTERNAL_ERROR,
         UNAVAILABLE,
         TIMEOUT,

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_app.core.problem_types import GENERIC, ProblemType
 from project.asgi_scope import is_below
+from project.http_limits import MAX_FAULT_LENGTH
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -112,19 +113,30 @@ def problem_response(
     errors: Sequence[Mapping[str, Any]] | None = None,
     status: int | None = None,
 ) -> Response:
-    """A response with a problem as its body; members that say nothing are left out. ``status`` replaces the type's."""
+    """A response with a problem as its body; members that say nothing are left out. ``status`` replaces the type's.
+
+    Texts may repeat what the request had in it, so the longest are cut.
+    """
     status = status or problem.status
     members = {
         "type": problem.uri if problem.name else "about:blank",
         "title": problem.title,
         "status": status,
-        "detail": detail,
+        "detail": None if detail is None else _shortened(detail),
         "request_id": correlation_id.get(),
-        "errors": errors,
+        "errors": None if errors is None else [_shortened_texts(error) for error in errors],
     }
     # ASCII, because a client may have sent half a surrogate pair in the very name that the problem repeats.
     body = json.dumps({name: value for name, value in members.items() if value is not None})
     return Response(body, status, headers, MEDIA_TYPE)
+
+
+def _shortened_texts(error: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _shortened(value) if isinstance(value, str) else value for name, value in error.items()}
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_FAULT_LENGTH else f"{text[: MAX_FAULT_LENGTH - 3]}..."
 
 
 def status_response(status: int, detail: str | None, *, headers: Mapping[str, str] | None = None) -> Response:

@@ -5,6 +5,7 @@ all: docs/decisions/0012-rate-limits.md.
 """
 
 import asyncio
+import hashlib
 import ipaddress
 import logging
 import time
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ADDRESS, PRINCIPAL = "address", "principal"
+LONGEST_ADDRESS = 64
+"""Characters of an address that are read; it has 45 at most, and what comes after them is a zone, or no address."""
+LONGEST_NAME = 128
+"""Characters of a caller's name that is counted as it is; of a longer one, its hash is."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,8 @@ class SharedCounter(MemoryCounter):
 
     def count(self, limit: Limit, whose: str, window: int) -> int:
         key = (limit, whose, window)
-        self._untold[key] = self._untold.get(key, 0) + 1
+        if key in self._untold or len(self._untold) < self.MOST_COUNTED:
+            self._untold[key] = self._untold.get(key, 0) + 1
         return super().count(limit, whose, window) + self._of_others.get(key, 0)
 
     async def share_for_ever(self) -> None:
@@ -175,12 +181,14 @@ class Usage:
         limit = self._limiter.principal
         if limit is not None and not self.has_counted_principal:
             self.has_counted_principal = True
+            if len(name) > LONGEST_NAME:  # Another issuer says how long its clients' names are.
+                name = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
             self.count(limit, name)
 
     def count(self, limit: Limit, whose: str) -> None:
         """Count the request against a limit. Raises TooManyRequests: it is one too many."""
-        # The time is asked for here, because a caller is known only when the body was read, and that can take long: the
-        # window in which the request began may have ended, and would throw away everybody's counts of this one.
+        # The time is asked for here, because a caller may be known long after the request began: that window may have
+        # ended, and to count in it would throw away everybody's counts of this one.
         window, passed = divmod(int(time.time()), limit.window_s)
         left = limit.amount - self._limiter.counter.count(limit, whose, window)
         reset_s = limit.window_s - passed
@@ -221,15 +229,19 @@ def rate_limited(config: Config) -> list[Middleware]:
     return [Middleware(RateLimits)] if limits_of(config) else []
 
 
-@lru_cache(maxsize=4096)
 def network(host: str) -> str:
     """Whom an address stands for: of IPv6, one customer has the whole /64."""
+    return _network(host[:LONGEST_ADDRESS])
+
+
+@lru_cache(maxsize=4096)
+def _network(host: str) -> str:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:  # A socket without addresses, or what a proxy passed on unseen.
         return "unknown"
     if isinstance(address, ipaddress.IPv4Address):
-        return host
+        return str(address)  # And not the text, which may have a zone: another one for each request.
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Network((address, 64), strict=False))

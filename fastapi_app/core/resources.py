@@ -14,6 +14,7 @@ from fastapi_app.core.http_client import HttpClient
 from fastapi_app.core.rate_limits import MemoryCounter, RateLimiter, limits_of, share_counts
 from fastapi_app.core.revocation import RevocationView, open_revocations
 from fastapi_app.core.security import Authenticator, open_authenticator
+from fastapi_app.core.streams import StreamPlaces
 from project.config import Config, StartupError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Resources:
     authenticator: Authenticator
     redis: "SharedRedis | None"
     rate_limiter: RateLimiter
+    streams: StreamPlaces
 
 
 class ResourceStack:
@@ -111,4 +113,5 @@ async def open_resources(stack: ResourceStack, config: Config, issuer: ASGIApp) 
         if redis
         else RateLimiter(limits_of(config), MemoryCounter())
     )
-    return Resources(database, http, revocations, authenticator, redis, rate_limiter)
+    streams = StreamPlaces(config.max_streams_per_caller)
+    return Resources(database, http, revocations, authenticator, redis, rate_limiter, streams)

@@ -22,6 +22,7 @@ from starlette.responses import StreamingResponse
 
 from fastapi_app.core.documentation import Documentation
 from fastapi_app.core.errors import InvalidRows, UnsupportedMediaType, json_pointer
+from fastapi_app.core.faults import faults_of
 from fastapi_app.core.negotiation import preferred
 from fastapi_app.core.statements import Row
 
@@ -148,7 +149,7 @@ async def read_rows[T: BaseModel](
         except _Unreadable as error:
             faults.add(line, str(error))
         except ValidationError as error:
-            for fault in error.errors(include_url=False, include_input=False):
+            for fault in faults_of(error):
                 faults.add(line, fault["msg"], json_pointer(fault["loc"]))
         if faults.are_full:
             break  # A row further on cannot change what is told, and would only cost time.

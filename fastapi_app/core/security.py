@@ -19,7 +19,7 @@ from fastapi_app.core.errors import Forbidden, Unauthenticated, Unavailable
 from fastapi_app.core.external_users import ExternalSubjects
 from fastapi_app.core.http_client import HttpClient
 from fastapi_app.core.jwks import IssuerKeys
-from fastapi_app.core.requests import resources_of
+from fastapi_app.core.requests import Guard, resources_of
 from fastapi_app.core.revocation import RevocationView
 from fastapi_app.core.tokens import Issuer, OwnSubjects, SignedBy, TokenVerifier
 from project.asgi_scope import header
@@ -45,12 +45,15 @@ class Authenticator:
 
     MOST_REMEMBERED = 4096
     """Credentials; about 2 KB each. The one that was verified first makes room."""
+    MOST_REMEMBERED_CHARACTERS = 8 * 1024 * 1024
+    """Of all remembered credentials together, whose length is their issuer's choice."""
 
     def __init__(self, tokens: TokenVerifier, api_keys: ApiKeys, revocations: RevocationView) -> None:
         self._tokens = tokens
         self._api_keys = api_keys
         self._revocations = revocations
         self._known: dict[str, _Known] = {}
+        self._known_characters = 0
 
     async def authenticate(self, shown: str) -> Principal:
         """The principal that an access token, or an API key, speaks for.
@@ -70,10 +73,17 @@ class Authenticator:
         known = await self._verify(shown)
         if await self._is_revoked(known):
             refuse("it has been revoked")
-        if len(self._known) >= self.MOST_REMEMBERED:
-            del self._known[next(iter(self._known))]
-        self._known[shown] = known
+        self._remember(shown, known)
         return known.credential.principal
+
+    def _remember(self, shown: str, known: _Known) -> None:
+        if self._known.pop(shown, None) is None:
+            self._known_characters += len(shown)
+        self._known[shown] = known
+        while len(self._known) > self.MOST_REMEMBERED or self._known_characters > self.MOST_REMEMBERED_CHARACTERS:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._known_characters -= len(oldest)
 
     async def _is_revoked(self, known: _Known) -> bool:
         """Whether it was revoked: memory says so, or the database where memory does not hold all that matters."""
@@ -132,7 +142,7 @@ async def open_authenticator(
         yield Authenticator(tokens, api_keys, revocations)
 
 
-class Requires:
+class Requires(Guard):
     """A dependency: who calls, once it is certain that their credential carries these scopes.
 
     Raises:
@@ -155,8 +165,9 @@ class Requires:
             self._forbid(principal)
         if request.method not in READS and resources.revocations.is_stale:
             raise Unavailable("What was revoked cannot be looked up just now, so nothing is changed.")
+        request.scope["caller"] = name = principal.name
         if "rate_limits" in request.scope:
-            request.scope["rate_limits"].count_principal(principal.name)
+            request.scope["rate_limits"].count_principal(name)
         return principal
 
     def _forbid(self, principal: Principal) -> NoReturn:

@@ -24,6 +24,7 @@ from fastapi_app.core.problem_types import ProblemType
 from fastapi_app.core.problems import documented, merged
 from fastapi_app.core.routing import add_route, media_types, method_not_allowed
 from fastapi_app.core.security import Requires
+from fastapi_app.core.streams import declares_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ def _problems_of_any(route: APIRoute, extra: Mapping[str, Any]) -> Iterator[Prob
         yield from (problem_types.CONTENT_TOO_LARGE, problem_types.UNSUPPORTED_MEDIA_TYPE)
     if has_body or extra.get("parameters") or any(_parameters(dependant) for dependant in dependants(route.dependant)):
         yield problem_types.INVALID_REQUEST
+    if declares_stream(route):
+        yield problem_types.TOO_MANY_STREAMS
     yield from problem_types.OF_ANY_ROUTE
 
 

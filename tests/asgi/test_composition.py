@@ -256,9 +256,9 @@ async def pieces(size: int) -> AsyncIterator[bytes]:
 # Django leaves the file that it reads a body into to the garbage collector when the body ends in an exception.
 @pytest.mark.filterwarnings("ignore:Unclosed file <tempfile.SpooledTemporaryFile:ResourceWarning")
 @pytest.mark.parametrize("path", ["/api/v1/users", "/admin/login/"])
-async def test_body__ten_megabytes__is_refused_by_both_halves(path: str, client: httpx2.AsyncClient) -> None:
-    at_once = await client.post(path, content=b"x" * 10_000_000)
-    streamed = await client.post(path, content=pieces(10_000_000))
+async def test_body__ten_megabytes__is_refused_by_both_halves(path: str, writer: httpx2.AsyncClient) -> None:
+    at_once = await writer.post(path, content=b"x" * 10_000_000)
+    streamed = await writer.post(path, content=pieces(10_000_000))
 
     for answer in (at_once, streamed):
         assert answer.status_code == 413

@@ -236,7 +236,7 @@ def test_error__of_ours__leaks_nothing_and_gives_the_request_id(server: Server, 
         "detail": "This is our fault. Report it with the request_id, which our log has too.",
         "request_id": "find-me-in-the-log",
     }
-    server.until_logged(r"\[find-me-in-the-log\] uvicorn.error: Exception in ASGI application")
+    server.until_logged(r"\[find-me-in-the-log\] project.server_errors: GET '/api/test/boom': an unexpected error")
     server.until_logged("LookupError: the secret is 42")
 
 

@@ -18,7 +18,7 @@ from tests.fixtures import IssueToken, bearer
 
 BASE_URL = "http://127.0.0.1:8000"
 LAYERS = ("starlette", "fastapi", "middleware")
-STATUSES = (400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 428, 429, 500, 503, 504)
+STATUSES = (400, 401, 403, 404, 405, 406, 409, 412, 413, 414, 415, 422, 428, 429, 431, 500, 503, 504)
 
 
 @pytest.fixture(scope="module")

@@ -250,7 +250,6 @@ JSON = {"content-type": "application/json"}
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b"null"}),
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b'{"id": 1'}),
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b'{"id": "\xff"}'}),
-        ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b"[" * 100_000}),
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b'{"id": %s}' % (b"9" * 5000)}),
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": b'\xef\xbb\xbf{"id": 1}'}),
         ("POST", "/items", {"headers": {**WHO, **JSON}, "content": '{"id": 1}'.encode("utf-16")}),

@@ -19,6 +19,7 @@ from fastapi_app.core.rows import (
     Lined,
     read_rows,
 )
+from project.http_limits import MAX_FAULTS
 
 MB = 1024 * 1024
 MANY = 10_000
@@ -148,8 +149,8 @@ async def test_read__columns__are_as_many_and_as_long_as_allowed_and_no_more() -
     names = [f"{number:0{MAXIMUM_NAME_LENGTH}}" for number in range(MAXIMUM_COLUMNS)]
     row = b"\n" + b"," * (MAXIMUM_COLUMNS - 1)
 
-    # The row lacks the address, and has everything else.
-    assert await wrong_lines(",".join(names).encode() + row) == [2] * (MAXIMUM_COLUMNS + 1)
+    # The row lacks the address, and has everything else: that is one fault more than is listed of a row.
+    assert await wrong_lines(",".join(names).encode() + row) == [2] * MAX_FAULTS
     assert await wrong_lines(",".join([*names, "one more"]).encode() + row + b",") == [1]
     assert await wrong_lines(",".join([*names[1:], names[0] + "0"]).encode() + row) == [1]
 
