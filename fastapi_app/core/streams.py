@@ -3,8 +3,6 @@
 So each caller has a few at a time, and whoever opens hundreds takes the processor from nobody but themselves.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from inspect import isasyncgenfunction, isgeneratorfunction, unwrap
 from typing import Any
 
@@ -14,30 +12,32 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from fastapi_app.core.errors import TooManyStreams
+from fastapi_app.core.problems import problem_response
 from fastapi_app.core.rate_limits import network
 from fastapi_app.core.requests import resources_of
 
 
 class StreamPlaces:
-    """Who streams how much just now, in this process."""
+    """How many streams each caller has open in this process."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
+        """Places that a caller has."""
         self._taken: dict[str, int] = {}
 
-    @contextmanager
-    def place(self, whose: str) -> Iterator[None]:
-        """Hold one of the caller's places. Raises TooManyStreams: all of them are taken."""
+    def take(self, whose: str) -> bool:
+        """Take one of the caller's places; whether there was one."""
         taken = self._taken.get(whose, 0)
-        if taken >= self._most:
-            raise TooManyStreams(f"You have {taken} responses of this kind open, which is as many as you may.")
+        if taken >= self.most:
+            return False
         self._taken[whose] = taken + 1
-        try:
-            yield
-        finally:
-            self._taken[whose] -= 1
-            if not self._taken[whose]:
-                del self._taken[whose]
+        return True
+
+    def give_back(self, whose: str) -> None:
+        """Give back a place that was taken."""
+        self._taken[whose] -= 1
+        if not self._taken[whose]:
+            del self._taken[whose]
 
 
 class PlacedStream(Response):
@@ -53,8 +53,16 @@ class PlacedStream(Response):
         if "resources" not in scope.get("state", {}):  # An API that is served without the root has no places to keep.
             await self._stream(scope, receive, send)
             return
-        with resources_of(Request(scope)).streams.place(_caller(scope)):
+        places, caller = resources_of(Request(scope)).streams, _caller(scope)
+        if not places.take(caller):
+            # It is not raised, because FastAPI would send it through the task group that makes server-sent events.
+            error = TooManyStreams(f"You have {places.most} streamed responses open, which is as many as you may.")
+            await problem_response(error.problem, str(error), headers=error.headers)(scope, receive, send)
+            return
+        try:
             await self._stream(scope, receive, send)
+        finally:
+            places.give_back(caller)
 
 
 def declares_stream(route: APIRoute) -> bool:

@@ -19,11 +19,14 @@ from django.urls import path
 from fastapi import APIRouter
 from sqlalchemy import Connection, Engine, event, text
 from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 import asgi
 from fastapi_app.core.bridge import call_django
 from fastapi_app.core.database import Session
 from fastapi_app.core.resources import ResourceStack
+from fastapi_app.core.routing import ContractRoute
 from project import threads, urls
 from project.accounts.models import User
 
@@ -118,6 +121,25 @@ async def boom() -> None:
     raise LookupError("the secret is 42")
 
 
+async def direct_boom() -> dict[str, str]:
+    raise LookupError("the secret is 42")
+
+
+async def pieces_of_a_stream() -> AsyncIterator[bytes]:
+    yield b"the beginning"
+    raise LookupError("in the middle")
+
+
+@router.get("/breaks-off")
+async def breaks_off() -> StreamingResponse:
+    return StreamingResponse(pieces_of_a_stream())
+
+
+@router.get("/too-short")
+async def too_short() -> Response:
+    return Response("short", headers={"content-length": "100"})
+
+
 @router.post("/write-then-sleep")
 async def write_then_sleep(session: Session, email: str, seconds: float) -> str:
     await session.execute(text("insert into accounts_user (email) values (:email)"), {"email": email})
@@ -198,6 +220,18 @@ async def endless(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(pieces())
 
 
+def page_boom(_request: HttpRequest) -> HttpResponse:
+    raise LookupError("the secret is 42")
+
+
+async def page_breaks_off(_request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(pieces_of_a_stream())
+
+
+async def root_boom(_request: Request) -> Response:
+    raise LookupError("the secret is 42")
+
+
 def show_backend_pid(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(backend_pid()))
 
@@ -219,8 +253,12 @@ urls.urlpatterns[:0] = [
     path("test/stream", emails_of_users),
     path("test/async-stream", emails_of_users_async),
     path("test/endless-stream", endless),
+    path("test/boom", page_boom),
+    path("test/breaks-off", page_breaks_off),
     path("test/backend-pid", show_backend_pid),
     path("test/state", show_state),
 ]
 asgi.api.include_router(router)
+asgi.api.router.add_api_route("/test/direct-boom", direct_boom, route_class_override=ContractRoute)
+asgi.app.router.routes.insert(0, Route("/root-boom", root_boom))
 app = asgi.app
