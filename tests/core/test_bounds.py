@@ -412,3 +412,14 @@ async def test_body__of_nobody_or_of_who_may_not__is_not_even_read(
     assert [anonymous.status, forged.status, too_little.status] == [401, 401, 403]
     assert [anonymous.read, forged.read, too_little.read] == [0, 0, 0]
     assert dict(anonymous.headers)[b"www-authenticate"].startswith(b"Bearer ")
+
+
+# What Django reads
+
+
+@pytest.mark.parametrize("path", ["/o/token/", "/accounts/login/"])
+async def test_form__of_many_fields__is_refused(path: str, root: ASGIApp) -> None:
+    headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+    answer = await ask(root, "POST", path, headers, body=b"a=1&" * 10_000)
+
+    assert answer.status in {400, 403}, "refused, or without a CSRF token not even read"
