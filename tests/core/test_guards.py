@@ -1,5 +1,6 @@
 """Guards: whoever may not, or too often, is refused before the body is read, on whichever way a route is served."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import httpx2
@@ -76,12 +77,13 @@ async def post_of_a_router(item: Item) -> Item:
 
 def api() -> FastAPI:
     app = DirectApi(exception_handlers=HANDLERS)
-    for name, endpoint in {
+    endpoints: dict[str, Callable[..., Any]] = {
         "direct": post_direct,
         "plain": post_plain,
         "upload": post_upload,
         "parameter": post_with_parameter,
-    }.items():
+    }
+    for name, endpoint in endpoints.items():
         app.router.add_api_route(f"/{name}", endpoint, methods=["POST"], route_class_override=ContractRoute)
     app.router.add_api_route(
         "/listed",
