@@ -153,9 +153,9 @@ SECRET_COLUMNS = {
     "sessions.session": {"session_key", "session_data"},
 }
 PUBLIC_COLUMNS = {
-    "accounts.user": {"token_version"},
+    "accounts.user": {"password_version", "token_version"},
     "auth.permission": {"codename"},
-    "clients.client": {"hash_client_secret"},
+    "clients.client": {"hash_client_secret", "token_version"},
     "identity.signingkey": {"public_jwk"},
     "oauth2_provider.accesstoken": {"source_refresh_token", "id_token"},
     "oauth2_provider.grant": {"code_challenge_method"},

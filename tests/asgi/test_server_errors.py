@@ -89,7 +89,7 @@ def test_unexpected_error__is_logged_once_with_its_traceback_and_its_request(ser
             connection.send(path, head=f"X-Request-ID: {request_id}\r\n")
             connection.receive()
         server.until_logged(
-            rf"ERROR \[{request_id}\] project.server_errors: GET '{path}': an unexpected error\nTraceback"
+            rf"ERROR \[{request_id}\] project.server_errors: GET '{path}': an unexpected error\n    Traceback"
         )
         server.until_logged(f"{error}: the secret is 42")
         assert server.log.count(f"ERROR [{request_id}]") == 1
