@@ -99,17 +99,23 @@ async def test_caller__holds_its_body_back_over_the_end_of_the_window__counts_in
     now = AGE_S - 1
     monkeypatch.setattr(rate_limits, "time", SimpleNamespace(time=lambda: now))
     headers = bearer(issue_token(alice, "users:write"))
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    counted, go_on = asyncio.Event(), asyncio.Event()
+    count_principal = rate_limits.Usage.count_principal
+
+    def count_and_say_so(usage: rate_limits.Usage, name: str) -> None:
+        count_principal(usage, name)
+        counted.set()
+
+    monkeypatch.setattr(rate_limits.Usage, "count_principal", count_and_say_so)
 
     async def slow() -> AsyncIterator[bytes]:
-        begun.set()
         await go_on.wait()
         yield b'{"email": "slow@example.com"}'
 
     held = asyncio.create_task(
         limited.post("/api/v1/users", content=slow(), headers=headers | {"content-type": "application/json"})
     )
-    await begun.wait()
+    await counted.wait()
     now = AGE_S + 10
     answers = [await limited.get("/api/v1/users/me", headers=headers) for _ in range(2)]
     go_on.set()
