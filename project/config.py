@@ -51,7 +51,7 @@ MAX_TOKEN_LENGTH = 15 * 1024
 
 
 class StartupError(RuntimeError):
-    """A reason not to start that an operator can mend: one line that names the cure."""
+    """A reason not to start that an operator can remove: one line says why and what to do."""
 
 
 class ClaimNames(BaseModel):

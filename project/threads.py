@@ -167,7 +167,9 @@ class DjangoLanes:
             await self.app(scope, receive, send)
         except DjangoBusy:
             logger.warning("%s: too many requests wait for Django", path)
-            response = PlainTextResponse("Too busy just now.", 503, {"Retry-After": str(RETRY_AFTER_S)})
+            response = PlainTextResponse(
+                "The server is busy. Try again in a few seconds.", 503, {"Retry-After": str(RETRY_AFTER_S)}
+            )
             await response(scope, receive, send)
 
 

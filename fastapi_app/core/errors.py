@@ -85,7 +85,7 @@ class PreconditionFailed(AppError):
     """It is not, or no longer, as the request's ``If-Match`` has it."""
 
     problem = problem_types.PRECONDITION_FAILED
-    detail = "It has changed since: get it again, and decide anew."
+    detail = "The resource has changed. Fetch it again, then decide and retry."
 
 
 class PreconditionRequired(AppError):
@@ -140,7 +140,7 @@ class InvalidRows(AppError):
     """Rows of a file are wrong; nothing of it was saved."""
 
     problem = problem_types.INVALID_ROWS
-    detail = "Nothing was saved, because lines are wrong."
+    detail = "The file was not imported: some lines are invalid."
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__()

@@ -58,7 +58,7 @@ UNAUTHENTICATED = ProblemType(
     HTTPStatus.UNAUTHORIZED,
     "Unauthenticated",
     "No access token was shown, or one that has expired, was revoked or is not for this API.",
-    "Get a new token and send it as Authorization: Bearer TOKEN. The same one will not do.",
+    "Get a new token and send it as Authorization: Bearer TOKEN. Do not retry with the same token.",
     {"WWW-Authenticate": "What is asked for, and why the token was refused (RFC 6750, section 3)."},
 )
 FORBIDDEN = ProblemType(
@@ -96,7 +96,7 @@ CONFLICT = ProblemType(
     HTTPStatus.CONFLICT,
     "Conflict",
     "The request contradicts what is there.",
-    "Get the present state, decide anew, and send a request that fits it.",
+    "Get the present state, and send a request that fits it.",
 )
 PRECONDITION_FAILED = ProblemType(
     "precondition-failed",

@@ -286,9 +286,7 @@ FILE: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_typ
 
 async def _export_format(
     request: Request,
-    wanted: Annotated[
-        Format | None, Query(alias="format", description="Says it for those who cannot send Accept.")
-    ] = None,
+    wanted: Annotated[Format | None, Query(alias="format", description="Alternative to the Accept header.")] = None,
 ) -> Format:
     return wanted or format_to_send(request)
 

@@ -158,7 +158,7 @@ class Requires(Guard):
         written = header(request.scope, b"authorization") or b""
         scheme, _, shown = written.decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not shown:
-            raise Unauthenticated("Show an access token.", headers=challenge())
+            raise Unauthenticated("Send an access token.", headers=challenge())
         resources = resources_of(request)
         principal = await resources.authenticator.authenticate(shown.strip())
         if not self.scopes <= principal.scopes:
@@ -185,7 +185,7 @@ CurrentPrincipal = Annotated[Principal, Depends(any_caller)]
 async def current_user_id(principal: CurrentPrincipal) -> int:
     """Whom the caller speaks for. Raises Forbidden when that is a machine client, which is nobody."""
     if principal.user_id is None:
-        raise Forbidden("This is about the user whom a token speaks for; a machine client's speaks for none.")
+        raise Forbidden("This endpoint needs a user's token; a machine client's token has no user.")
     return principal.user_id
 
 

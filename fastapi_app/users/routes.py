@@ -49,7 +49,7 @@ async def list_users(query: WhichUsers, users: Users, request: Request, response
 
 @router.get("/me", response_model=UserOut, responses=responses(UserNotFound))
 async def get_me(user_id: CurrentUserId, users: Users, tag: TagUser) -> Answer:
-    """Get the user whom the token speaks for. A machine client's speaks for none."""
+    """Get the user of the token. A machine client's token has no user."""
     return tag(await users.get(user_id))
 
 

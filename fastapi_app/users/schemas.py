@@ -36,7 +36,7 @@ class UserQuery(PageQuery):
         SearchedEmail,
         Field(description="The beginning of an address or a name, in any case; sorted by what it matches."),
     ] = None
-    sort: Annotated[UserSort | None, Field(description="Without it: by id, or as a filter says.")] = None
+    sort: Annotated[UserSort | None, Field(description="Default: by id, or the order that the filter implies.")] = None
 
 
 class UserOut(TypedDict):

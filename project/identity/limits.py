@@ -242,7 +242,12 @@ class SignInLimits(MiddlewareMixin):
         if not isinstance(exception, PasswordsBusy):
             return None
         logger.warning("%s: too many passwords wait to be hashed", request.path_info)
-        return HttpResponse("Too busy just now.", "text/plain", 503, headers={"Retry-After": str(BUSY_RETRY_S)})
+        return HttpResponse(
+            "The server is busy. Try again in a few seconds.",
+            "text/plain",
+            503,
+            headers={"Retry-After": str(BUSY_RETRY_S)},
+        )
 
 
 def _is_limited(request: HttpRequest) -> bool:

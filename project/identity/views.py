@@ -299,7 +299,7 @@ class IntrospectionView(MachineEndpoint, OAuthLibMixin):
     def post(self, request: HttpRequest) -> HttpResponseBase:
         client = self.get_oauthlib_core().authenticated_client(request)
         if client is None:
-            return refusal("invalid_client", "Show the client's id and secret.", 401)
+            return refusal("invalid_client", "Send the client's id and secret.", 401)
         if not client.may_introspect:
             return refusal("unauthorized_client", "This client may not ask about tokens.", 403)
         if not (token := request.POST.get("token")):
