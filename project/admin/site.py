@@ -42,9 +42,16 @@ class Bounded(ModelAdmin):  # type: ignore[type-arg]
             PermissionDenied: it does, although forms offer only what the editor may give.
         """
         super().save_related(request, form, formsets, change)
-        inlines = [inline.instance for formset in formsets for inline in formset.forms if inline.instance.pk]
-        if not all(may_change(editor(request), row) for row in (form.instance, *inlines)):
-            raise PermissionDenied
+        _demand_within(request, [form.instance, *(row for formset in formsets for row in _changed_rows(formset))])
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Save the rows of an inline, unless one that is changed or deleted carries more than its editor holds.
+
+        Raises:
+            PermissionDenied: one does.
+        """
+        _demand_within(request, _changed_rows(formset))
+        super().save_formset(request, form, formset, change)
 
     def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         return super().formfield_for_foreignkey(db_field, request, **_limited(db_field, request, kwargs))
@@ -102,6 +109,17 @@ def _limited(field: "Field[Any, Any]", request: HttpRequest, arguments: dict[str
         return arguments
     rows = arguments.get("queryset", QuerySet(given))
     return {**arguments, "queryset": within(editor(request), rows.all())}
+
+
+def _changed_rows(formset: Any) -> list[Model]:
+    """Returns the rows in the database that an inline's editor changes or deletes; after saving, new ones as well."""
+    changed = [form.instance for form in formset.forms if form.has_changed()]
+    return [row for row in changed if row.pk and not row._state.adding]
+
+
+def _demand_within(request: HttpRequest, rows: list[Model]) -> None:
+    if not all(may_change(editor(request), row) for row in rows):
+        raise PermissionDenied
 
 
 def _on_rows_within(action: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,12 +1,14 @@
 """Staff give and take over no rights that they do not hold: accounts and groups."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.contrib.admin import ModelAdmin
+from django.contrib.admin import ModelAdmin, TabularInline
 from django.contrib.auth.models import Group, Permission
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.messages.storage.cookie import CookieStorage
 from django.core.exceptions import PermissionDenied
 from django.test import RequestFactory
 
@@ -271,8 +273,20 @@ class Careless(ModelAdmin):  # type: ignore[type-arg]
     list_editable = ("is_superuser", "is_staff")
 
 
+class PermissionInline(TabularInline):  # type: ignore[type-arg]
+    """An inline whose rows carry rights that the row above them does not carry."""
+
+    model = Permission
+    extra = 0
+
+
+class ContentTypeAdmin(ModelAdmin):  # type: ignore[type-arg]
+    inlines = (PermissionInline,)
+
+
 site = BoundedSite(name="careless")
 site.register(User, Careless)
+site.register(ContentType, ContentTypeAdmin)
 
 
 @pytest.mark.attack
@@ -291,6 +305,45 @@ def test_careless_admin__gives_more_than_its_editor_holds__is_undone(in_list: bo
         careless.changelist_view(request) if in_list else careless.change_view(request, str(alice.pk))
 
     assert of_user(alice) == before
+
+
+@pytest.fixture
+def stamp(database: str) -> Iterator[Permission]:
+    """A permission that no other test misses."""
+    kind = ContentType.objects.get_for_model(Group)
+    made = Permission.objects.create(codename="stamp_group", name="Can stamp", content_type=kind)
+    yield made
+    Permission.objects.filter(pk=made.pk).delete()
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("is_held", [True, False])
+@pytest.mark.parametrize("change", [{"DELETE": "on"}, {"name": "Harmless"}], ids=["deleted", "changed"])
+def test_careless_inline__row_that_carries_more__is_left_as_it_is(
+    change: dict[str, str], is_held: bool, desk: Desk, stamp: Permission
+) -> None:
+    give(desk.user, "change_contenttype", "view_permission", "change_permission", "delete_permission")
+    if is_held:
+        give(desk.user, stamp.codename)
+    kind = stamp.content_type
+    row = {"id": str(stamp.pk), "content_type": str(kind.pk), "name": stamp.name, "codename": stamp.codename}
+    inline = {f"permission_set-0-{name}": value for name, value in (row | change).items()}
+    counts = {"permission_set-TOTAL_FORMS": "1", "permission_set-INITIAL_FORMS": "1"}
+    form = {"app_label": kind.app_label, "model": kind.model, "_continue": "1"}
+    request = RequestFactory().post("/", {**form, **counts, **inline})
+    request.user = User.objects.get(pk=desk.user.pk)
+    request._messages = CookieStorage(request)  # type: ignore[attr-defined]
+    request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]
+    before = Permission.objects.filter(pk=stamp.pk).values().get()
+
+    try:
+        site.get_model_admin(ContentType).change_view(request, str(kind.pk))
+        is_refused = False
+    except PermissionDenied:
+        is_refused = True
+
+    assert is_refused == (not is_held)
+    assert (Permission.objects.filter(pk=stamp.pk).values().first() == before) == is_refused
 
 
 def test_within__accounts_groups_and_permissions__agree(desk: Desk, alice: User) -> None:
