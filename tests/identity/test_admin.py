@@ -2,9 +2,12 @@
 
 import hashlib
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
+from oauth2_provider.models import get_access_token_model, get_grant_model
 
 from project.accounts.models import User
 from project.clients.models import Client
@@ -161,6 +164,34 @@ def test_client__deleted__its_tokens_end(admin: Browser, reader: User) -> None:
 
 
 # What was issued
+
+
+def test_access_token__without_a_log_in__is_deleted(admin: Browser, reader: User) -> None:
+    soon = timezone.now() + timedelta(minutes=1)
+    tokens = get_access_token_model().objects
+    row = tokens.create(user=reader, application=web_client(), token="another-writer-kept-it", expires=soon, scope="")
+    path = "/admin/oauth2_provider/accesstoken/"
+
+    assert "The selected rows were revoked." in text(act(admin, path, "end_selected", row.pk))
+    assert admin.submit(f"{path}{row.pk}/delete/", post="yes").status_code == 302
+
+    assert not tokens.exists()
+
+
+def test_code__waits__shows_no_part_of_itself(admin: Browser, reader: User) -> None:
+    grant = get_grant_model().objects.create(
+        user=reader,
+        application=web_client(),
+        code="a-live-code-of-thirty-letters~~~~",
+        expires=timezone.now() + timedelta(minutes=1),
+        redirect_uri=CALLBACK,
+    )
+    path = "/admin/oauth2_provider/grant/"
+
+    pages = text(admin.get(path)) + text(admin.get(f"{path}{grant.pk}/change/"))
+
+    assert "alice@example.com" in pages
+    assert "~~~~" not in pages
 
 
 @pytest.mark.parametrize("model", ["refreshtoken", "accesstoken"])
