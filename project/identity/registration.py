@@ -29,7 +29,6 @@ from project.clients.registration import (
     read_metadata,
 )
 from project.config import config
-from project.identity import revocation
 from project.identity.limits import Limit, limiter, network
 from project.identity.scopes import DESCRIPTIONS
 from project.identity.views import Endpoint, refusal
@@ -126,12 +125,9 @@ class ConfigurationView(ClientMetadataEndpoint):
                 raise InvalidMetadata("client_id cannot be changed.")
             if metadata.is_public != (client.client_type == Client.CLIENT_PUBLIC):
                 raise InvalidMetadata("token_endpoint_auth_method cannot be changed: register anew.")
-            had = set(client.scopes)
             metadata.write_to(client)
             token = _give_token(client)
-            client.save()
-            if had - set(metadata.scopes):
-                revocation.end_client(client, reason="the client changed", with_log_ins=False)
+            client.save()  # The database ends the client's tokens when its scopes change (project.identity.triggers).
         return _described(client, metadata, token, {})
 
     def delete(self, request: HttpRequest, client_id: str) -> HttpResponseBase:
@@ -139,8 +135,7 @@ class ConfigurationView(ClientMetadataEndpoint):
             client, _token = _authenticated(request, client_id)
             if client is None:
                 return _unknown()
-            revocation.end_client(client, reason="the client deleted itself", with_log_ins=True)
-            client.delete()
+            client.delete()  # The database ends its tokens, as above.
         return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
 
 

@@ -18,6 +18,7 @@ from project.clients.models import Client
 from project.config import config
 from project.identity import metadata, registration
 from project.identity.limits import limiter
+from project.identity.models import RevocationEvent
 from tests.identity.flows import (
     CALLBACK,
     SECRET,
@@ -27,8 +28,10 @@ from tests.identity.flows import (
     claims,
     exchange,
     get_code,
+    is_active,
     log_in_at,
     post,
+    refresh,
     sent_back,
 )
 
@@ -317,6 +320,31 @@ def test_management__with_its_token__reads_replaces_and_deletes() -> None:
     assert worse.json()["error"] == "invalid_redirect_uri"
     assert http.delete(path, headers=shown(token)).status_code == 204
     assert not Client.objects.exists()
+
+
+@pytest.mark.usefixtures("registration_is_on")
+def test_management__scopes_replaced_then_client_deleted__ends_its_tokens_with_one_event_each(browser: Browser) -> None:
+    told = register().json()
+    path = told["registration_client_uri"].removeprefix(config.base_url)
+    client = Client.objects.get(client_id=told["client_id"])
+    http, events = DjangoClient(), RevocationEvent.objects.filter(kind="client", subject=client.client_id)
+
+    def managed_by(answer: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {answer['registration_access_token']}"}
+
+    tokens = log_in_at(client, browser)
+    narrower = json.dumps({**MINIMAL, "scope": "openid"})
+    replaced: Any = http.put(path, narrower, "application/json", headers=managed_by(told)).json()
+    assert not is_active(tokens["access_token"])
+    assert events.count() == 1
+    again: Any = http.put(path, narrower, "application/json", headers=managed_by(replaced)).json()
+    assert events.count() == 1, "the same metadata end nothing"
+    tokens = refresh(client, tokens["refresh_token"]).json()
+    assert claims(tokens["access_token"])["scope"] == "openid"
+    assert is_active(tokens["access_token"])
+    assert http.delete(path, headers=managed_by(again)).status_code == 204
+    assert not is_active(tokens["access_token"])
+    assert events.count() == 2
 
 
 @pytest.mark.attack
