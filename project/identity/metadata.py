@@ -27,8 +27,13 @@ def jwks(_request: HttpRequest) -> JsonResponse:
 
 
 @require_safe
-def discovery(_request: HttpRequest) -> JsonResponse:
-    """OpenID Connect Discovery 1.0, section 3, and RFC 8414, section 2, in one document."""
+def discovery(_request: HttpRequest, path: str | None = None) -> JsonResponse:
+    """OpenID Connect Discovery 1.0, section 3, and RFC 8414, section 2, in one document.
+
+    RFC 8414, section 3.1, puts the path of BASE_URL after the well-known part, for a proxy that forwards it.
+    """
+    if path is not None and f"/{path}" != urlsplit(config.base_url).path:
+        return JsonResponse({"error": "not_found"}, status=404, headers=PUBLIC)
     return JsonResponse(document(), headers=PUBLIC)
 
 
@@ -106,6 +111,7 @@ urlpatterns = [
     path("jwks.json", jwks, name="jwks"),
     path("openid-configuration", discovery, name="openid-configuration"),
     path("oauth-authorization-server", discovery, name="oauth-authorization-server"),
+    path("oauth-authorization-server/<path:path>", discovery, name="oauth-authorization-server-of"),
     path("oauth-protected-resource", protected_resource, name="oauth-protected-resource"),
     path("oauth-protected-resource/<path:path>", protected_resource, name="oauth-protected-resource-of"),
 ]
