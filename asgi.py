@@ -82,7 +82,7 @@ app = RootApp(
         Middleware(RefuseLostBody),  # Outermost: every answer to such a request must close its connection.
         Middleware(RequestId),
         # What a browser app calls by itself. It sends people to the issuer's pages; /.well-known is open to everybody.
-        *cross_origin(config, "/api", "/o/token", "/o/revoke", "/o/userinfo"),
+        *cross_origin(config, "/api", "/o/token", "/o/revoke", "/o/userinfo", "/o/register"),
         Middleware(ProblemResponses, prefix="/api", headers=security_headers(config)),
         Middleware(HeadLimits),
         Middleware(TrustedHosts, config.trusted_hosts),

@@ -56,7 +56,16 @@ def test_origin__that_is_allowed__may_send_what_the_api_reads_and_read_what_it_s
         assert "Origin" in client.get("/api/v1/users").headers["vary"], "a cache must not give this to a browser"
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/o/token/"), ("POST", "/o/revoke/"), ("GET", "/o/userinfo/")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/o/token/"),
+        ("POST", "/o/revoke/"),
+        ("GET", "/o/userinfo/"),
+        ("POST", "/o/register/"),
+        ("PUT", "/o/register/a-client/"),
+    ],
+)
 def test_origin__that_is_allowed__may_get_itself_a_token(
     method: str, path: str, open_server: Server, database: str
 ) -> None:
