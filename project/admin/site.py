@@ -42,7 +42,8 @@ class Bounded(ModelAdmin):  # type: ignore[type-arg]
             PermissionDenied: it does, although forms offer only what the editor may give.
         """
         super().save_related(request, form, formsets, change)
-        _demand_within(request, [form.instance, *(row for formset in formsets for row in _changed_rows(formset))])
+        inlines = [row for formset in formsets for row in _changed_rows(formset.forms)]
+        _demand_within(request, [form.instance, *inlines])
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Save the rows of an inline, unless one that is changed or deleted carries more than its editor holds.
@@ -50,7 +51,7 @@ class Bounded(ModelAdmin):  # type: ignore[type-arg]
         Raises:
             PermissionDenied: one does.
         """
-        _demand_within(request, _changed_rows(formset))
+        _demand_within(request, _changed_rows(formset.initial_forms))
         super().save_formset(request, form, formset, change)
 
     def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
@@ -111,10 +112,9 @@ def _limited(field: "Field[Any, Any]", request: HttpRequest, arguments: dict[str
     return {**arguments, "queryset": within(editor(request), rows.all())}
 
 
-def _changed_rows(formset: Any) -> list[Model]:
-    """Returns the rows in the database that an inline's editor changes or deletes; after saving, new ones as well."""
-    changed = [form.instance for form in formset.forms if form.has_changed()]
-    return [row for row in changed if row.pk and not row._state.adding]
+def _changed_rows(forms: list[Any]) -> list[Model]:
+    """Returns the rows of those of an inline's forms that were filled in, but for rows that were deleted."""
+    return [form.instance for form in forms if form.has_changed() and form.instance.pk]
 
 
 def _demand_within(request: HttpRequest, rows: list[Model]) -> None:
