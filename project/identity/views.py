@@ -6,6 +6,7 @@ from typing import Any, NoReturn, cast
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import DisallowedRedirect
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.http.response import HttpResponseBase
@@ -63,7 +64,10 @@ class Endpoint(View):
         if description := parameters.unreadable(request):
             return refusal("invalid_request", description)
         parameters.omit_empty(request)
-        return self.read(request) or super().dispatch(request, *args, **kwargs)
+        try:
+            return self.read(request) or super().dispatch(request, *args, **kwargs)
+        except DisallowedRedirect:  # Django bounds the address of a redirect, which carries the request along.
+            return refusal("invalid_request", "The parameters are too long.")
 
     def read(self, request: HttpRequest) -> HttpResponse | None:
         """Returns the answer to a request that cannot be understood; None when it can."""

@@ -358,6 +358,21 @@ def test_parameter__not_utf_8__is_an_error_of_the_caller(value: str, browser: Br
         assert browser.http.post("/o/token/", f"{name}={value}", FORM).status_code == 400
 
 
+@pytest.mark.attack
+def test_authorize__longer_than_a_redirect_may_be__is_refused_without_a_traceback(
+    browser: Browser, web: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = authorize_path(web, Verifier())
+    anonymous: Any = Browser().get(f"{path}&ui_locales={'+' * 8000}")
+    posted: Any = browser.http.post("/o/authorize/", f"ui_locales={'a' * 20_000}", FORM)
+
+    assert [(answer.status_code, answer.json()["error"]) for answer in (anonymous, posted)] == [
+        (400, "invalid_request"),
+        (400, "invalid_request"),
+    ]
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_authorize__query_that_is_hard_to_read__is_an_answer(browser: Browser, web: Client) -> None:
     for query in ["%", "%zz", "a=%u0041", "&&&", "=", "a=b;c", "|", "é", "\u0660=1", "a" * 5000]:
         assert browser.http.get(f"/o/authorize/?{query}").status_code == 400
