@@ -177,6 +177,35 @@ async def test_keys__some_cannot_be_read__the_others_are() -> None:
         assert not await keys.find(unusable)
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"keys": {"kty": "RSA"}},
+        {"keys": "RSA"},
+        {"keys": None},
+        {"kty": "RSA"},
+        ["keys"],
+        "keys",
+        None,
+        {"keys": [KEY.as_dict(private=False)] * 1000},
+        {"keys": [], "padding": "x" * IssuerKeys.MAX_DOCUMENT_BYTES},
+    ],
+    ids=["object", "text", "null", "no keys", "list", "just text", "just null", "many keys", "large"],
+)
+async def test_keys__a_document_that_is_no_key_set_or_too_large__leaves_the_former_keys(
+    document: object, clock: Clock
+) -> None:
+    publisher = Publisher()
+    keys = publisher.issuer_keys()
+    former = await keys.find(str(KEY.kid))
+    publisher.documents["/jwks"] = document
+    clock.advance(IssuerKeys.LIFETIME_S)
+
+    assert list(await keys.find(str(KEY.kid))) == list(former)
+    assert len(publisher.fetches) == 2
+
+
 async def test_keys__closed_while_a_fetch_is_under_way__ends() -> None:
     keys = Publisher().issuer_keys()
     asking = asyncio.create_task(keys.find(str(KEY.kid)))
