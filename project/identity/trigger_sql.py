@@ -139,13 +139,20 @@ def _insert_event(n: Names) -> str:
     return f"INSERT INTO {e} ({e.kind}, {e.subject}, {e.version}, {e.reason})"
 
 
-def _last_version(n: Names) -> str:
-    """The version below which tokens of a client with this id were ended, perhaps before it was deleted."""
+def _last_version(n: Names, kind: str, subject: str) -> str:
+    """The version below which tokens of a user or client with this id were ended, perhaps before it was deleted."""
     e = n.event
     return (
         f"COALESCE((SELECT MAX(COALESCE({e.version}, 1)) FROM {e}"
-        f" WHERE {e.kind} = 'client' AND {e.subject} = NEW.{n.client.client_id}), 0)"
+        f" WHERE {e.kind} = '{kind}' AND {e.subject} = {subject}), 0)"
     )
+
+
+def _version_of_client_id(n: Names) -> tuple[str, str]:
+    """The last version of a new client's id, and that of the id that an update gives to a client, or else 0."""
+    client_id = n.client.client_id
+    last = _last_version(n, "client", f"NEW.{client_id}")
+    return last, f"CASE WHEN OLD.{client_id} <> NEW.{client_id} THEN {last} ELSE 0 END"
 
 
 def _links(n: Names) -> tuple[tuple[str, _Link, Callable[[str], str]], ...]:
@@ -172,6 +179,8 @@ def _sqlite(n: Names) -> list[Trigger]:
     u, c, r = n.user, n.client, n.refresh_token
     password, changed, ended = _user_conditions(n, "IS NOT")
     client_changed, stopped = _client_conditions(n, "IS NOT")
+    last_of_user = _last_version(n, "user", f"CAST(NEW.{u.id} AS TEXT)")
+    last_of_client, last_of_new_id = _version_of_client_id(n)
     now = "STRFTIME('%Y-%m-%d %H:%M:%f', 'now')"
     user = f"""
         CREATE TRIGGER {{name}}
@@ -189,6 +198,11 @@ def _sqlite(n: Names) -> list[Trigger]:
             FROM {u} WHERE {u.id} = NEW.{u.id} AND {u.token_version} > OLD.{u.token_version};
             UPDATE {r} SET {r.revoked} = {now} WHERE {ended} AND {r.user} = NEW.{u.id} AND {r.revoked} IS NULL;
         END"""
+    user_made = f"""
+        CREATE TRIGGER {{name}} AFTER INSERT ON {u} WHEN NEW.{u.token_version} < {last_of_user}
+        BEGIN
+            UPDATE {u} SET {u.token_version} = {last_of_user} WHERE {u.id} = NEW.{u.id};
+        END"""
     deleted = f"""
         CREATE TRIGGER {{name}} AFTER DELETE ON {u}
         BEGIN
@@ -199,7 +213,8 @@ def _sqlite(n: Names) -> list[Trigger]:
         AFTER UPDATE OF {c.client_id}, {c.is_active}, {c.allowed_scopes}, {c.token_version} ON {c}
         WHEN {client_changed} OR OLD.{c.token_version} <> NEW.{c.token_version}
         BEGIN
-            UPDATE {c} SET {c.token_version} = MAX(OLD.{c.token_version}, NEW.{c.token_version}) + {client_changed}
+            UPDATE {c} SET {c.token_version} =
+                MAX(MAX(OLD.{c.token_version}, NEW.{c.token_version}) + {client_changed}, {last_of_new_id})
             WHERE {c.id} = NEW.{c.id};
             {_insert_event(n)}
             SELECT 'client', OLD.{c.client_id}, {c.token_version},
@@ -209,10 +224,9 @@ def _sqlite(n: Names) -> list[Trigger]:
             WHERE {stopped} AND {r.application} = NEW.{c.id} AND {r.revoked} IS NULL;
         END"""
     client_made = f"""
-        CREATE TRIGGER {{name}} AFTER INSERT ON {c}
+        CREATE TRIGGER {{name}} AFTER INSERT ON {c} WHEN NEW.{c.token_version} < {last_of_client}
         BEGIN
-            UPDATE {c} SET {c.token_version} = MAX(NEW.{c.token_version}, {_last_version(n)})
-            WHERE {c.id} = NEW.{c.id} AND {c.token_version} < {_last_version(n)};
+            UPDATE {c} SET {c.token_version} = {last_of_client} WHERE {c.id} = NEW.{c.id};
         END"""
     client_deleted = f"""
         CREATE TRIGGER {{name}} AFTER DELETE ON {c}
@@ -234,6 +248,7 @@ def _sqlite(n: Names) -> list[Trigger]:
     ]
     return [
         Trigger(u.table, user),
+        Trigger(u.table, user_made),
         Trigger(u.table, deleted),
         Trigger(c.table, client),
         Trigger(c.table, client_made),
@@ -246,6 +261,8 @@ def _postgresql(n: Names) -> list[Trigger]:
     u, c, r = n.user, n.client, n.refresh_token
     password, changed, ended = _user_conditions(n, "IS DISTINCT FROM")
     client_changed, stopped = _client_conditions(n, "IS DISTINCT FROM")
+    last_of_user = _last_version(n, "user", f"NEW.{u.id}::text")
+    last_of_client, last_of_new_id = _version_of_client_id(n)
     user = f"""
             new_password boolean := {password};
             changed boolean := {changed};
@@ -260,6 +277,10 @@ def _postgresql(n: Names) -> list[Trigger]:
                     {_reason("changed", "the account changed", "permissions changed, or all tokens were ended")});
             END IF;
             RETURN NEW;"""
+    user_made = f"""
+        BEGIN
+            NEW.{u.token_version} := GREATEST(NEW.{u.token_version}, {last_of_user});
+            RETURN NEW;"""
     deleted = f"""
         BEGIN
             {_insert_event(n)} VALUES ('user', OLD.{u.id}::text, OLD.{u.token_version} + 1, {DELETED});
@@ -271,7 +292,8 @@ def _postgresql(n: Names) -> list[Trigger]:
                 UPDATE {r} SET {r.revoked} = statement_timestamp()
                 WHERE {r.application} = NEW.{c.id} AND {r.revoked} IS NULL;
             END IF;
-            NEW.{c.token_version} := GREATEST(OLD.{c.token_version}, NEW.{c.token_version}) + changed::int;
+            NEW.{c.token_version} := GREATEST(
+                GREATEST(OLD.{c.token_version}, NEW.{c.token_version}) + changed::int, {last_of_new_id});
             IF NEW.{c.token_version} > OLD.{c.token_version} THEN
                 {_insert_event(n)} VALUES ('client', OLD.{c.client_id}, NEW.{c.token_version},
                     {_reason("changed", "the client changed", "all tokens were ended")});
@@ -279,7 +301,7 @@ def _postgresql(n: Names) -> list[Trigger]:
             RETURN NEW;"""
     client_made = f"""
         BEGIN
-            NEW.{c.token_version} := GREATEST(NEW.{c.token_version}, {_last_version(n)});
+            NEW.{c.token_version} := GREATEST(NEW.{c.token_version}, {last_of_client});
             RETURN NEW;"""
     client_deleted = f"""
         BEGIN
@@ -288,6 +310,7 @@ def _postgresql(n: Names) -> list[Trigger]:
     giving = [_giving(n, name, link, users, event) for name, link, users in _links(n) for event in _EVENTS]
     return [
         _row_trigger("user", "BEFORE UPDATE", u, user),
+        _row_trigger("new_user", "BEFORE INSERT", u, user_made),
         _row_trigger("deleted_user", "AFTER DELETE", u, deleted),
         _row_trigger("client", "BEFORE UPDATE", c, client),
         _row_trigger("new_client", "BEFORE INSERT", c, client_made),

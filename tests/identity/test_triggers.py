@@ -22,7 +22,8 @@ from project.clients.models import Client
 from project.config import BASE_DIR, config
 from project.identity import triggers
 from project.identity.models import RevocationEvent
-from tests.identity.flows import web_client
+from project.identity.tokens import issue_access_token
+from tests.identity.flows import is_active, web_client
 
 type Manage = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -64,6 +65,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
 from project.identity import triggers
 from project.identity.models import RevocationEvent
+from project.identity.tokens import issue_access_token
 users = get_user_model().objects
 ada = users.create_user("ada@example.com", "first")
 group = Group.objects.create(name="staff")
@@ -253,3 +255,40 @@ def test_membership__moved_by_sql__ends_the_tokens_of_both_users(database: str, 
         cursor.execute("UPDATE accounts_user_groups SET user_id = %s", [bob.pk])
 
     assert {event.subject for event in RevocationEvent.objects.all()} == {str(alice.pk), str(bob.pk)}
+
+
+@pytest.mark.attack
+def test_client__takes_the_id_of_a_deleted_one__has_tokens_that_are_newer_than_the_events(app: Client) -> None:
+    for is_active in (False, True, False):
+        Client.objects.update(is_active=is_active)
+    app.delete()
+    other = web_client("other")
+
+    Client.objects.filter(pk=other.pk).update(client_id="web")
+
+    other.refresh_from_db()
+    assert other.token_version == max(version or 0 for version in client_events())
+    assert RevocationEvent.objects.filter(kind="client", subject="other").exists()
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("by_sql", [False, True])
+def test_user__deleted_and_made_again_with_the_same_id__has_new_tokens_only(by_sql: bool, alice: User) -> None:
+    old, row = issue_access_token(alice, [], ttl_s=300, client_id="tests"), User.objects.values().get(pk=alice.pk)
+    User.objects.all().delete()
+    assert not is_active(old)
+
+    if by_sql:
+        names = ", ".join(map(connection.ops.quote_name, row))
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO accounts_user ({names}) VALUES ({', '.join(['%s'] * len(row))})", list(row.values())
+            )
+    else:
+        User.objects.create(**row)
+
+    again = User.objects.get(pk=alice.pk)
+    new = issue_access_token(again, [], ttl_s=300, client_id="tests")
+    assert [is_active(old), is_active(new)] == [False, True]
+    ended = RevocationEvent.objects.filter(kind="user", subject=str(alice.pk), version__gt=again.token_version)
+    assert not ended.exists(), "the API takes the new token"
