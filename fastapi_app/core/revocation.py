@@ -131,9 +131,9 @@ class RevocationView:
     POLL_EVERY_S = 2.0
     POLL_TIMEOUT_S = 10.0
     STALE_AFTER_S = 30.0
-    MARGIN_S = 600.0
-    """How much longer an event is remembered than a token lives: its transaction may commit long after it was written,
-    and the clocks of issuer and verifier may differ by the leeway of their checks."""
+    MARGIN_S = 2 * 60 * 60.0
+    """How much longer an event is remembered than a token lives. Its transaction may commit long after it was written,
+    and a token of a process whose clock is an hour ahead begins, for the other processes, an hour later."""
     MOST_REMEMBERED = 10_000
     """Events in memory, at some 500 bytes each. Of more, the older ones are left to ``look_up``."""
     BATCH = 500

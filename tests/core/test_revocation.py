@@ -222,6 +222,22 @@ async def test_view__longer_ago_than_any_token_lives__is_forgotten_unless_ended_
     assert len(view._remembered) == 1
 
 
+@pytest.mark.attack
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_view__an_event_about_a_token_from_a_clock_an_hour_ahead__is_remembered_until_the_token_expires(
+    is_restarted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, ttl_s, real = Rows(), 300.0, time.monotonic
+    view = RevocationView(database, remember_s=ttl_s)
+    database.commit(1, age_s=HOUR_S + ttl_s if is_restarted else 0.0)
+    await view.poll()
+    if not is_restarted:
+        monkeypatch.setattr(time, "monotonic", lambda: real() + HOUR_S + ttl_s)
+        await view.poll()
+
+    assert revoked(view, 1) == {1}
+
+
 async def test_view__more_than_memory_holds__keeps_the_latest_and_says_that_others_are_to_be_looked_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -259,8 +259,8 @@ def test_membership__moved_by_sql__ends_the_tokens_of_both_users(database: str, 
 
 @pytest.mark.attack
 def test_client__takes_the_id_of_a_deleted_one__has_tokens_that_are_newer_than_the_events(app: Client) -> None:
-    for is_active in (False, True, False):
-        Client.objects.update(is_active=is_active)
+    for is_on in (False, True, False):
+        Client.objects.update(is_active=is_on)
     app.delete()
     other = web_client("other")
 
