@@ -31,6 +31,9 @@ ALGORITHMS = SigningKey.Algorithm.values
 type Audience = str | list[str]
 """The claim ``aud``: one text, or several (RFC 7519, section 4.1.3)."""
 
+LARGEST_INTEGER = 2**63 - 1
+"""What a column for ids holds."""
+
 is_scope = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+", re.ASCII).fullmatch
 """Whether a text is a scope-token of RFC 6749, section 3.3."""
 
@@ -157,7 +160,34 @@ def claims_of(token: str, media_type: str) -> dict[str, Any] | None:
         claims = jwt.decode(token, import_key(jwk), algorithms=ALGORITHMS).claims
     except (JoseError, ValueError, TypeError, RecursionError):
         return None
-    return claims if claims.get("iss") == config.base_url else None
+    if claims.get("iss") != config.base_url or (media_type == ACCESS_TOKEN_TYPE and not _are_of_their_types(claims)):
+        return None
+    return claims
+
+
+def _are_of_their_types(claims: dict[str, Any]) -> bool:
+    """Whether an access token's claims have the types that this issuer gives them, so that they can be looked up."""
+    texts = [claims.get(name) for name in ("sub", "client_id", "jti", "scope")]
+    versions = [claims.get(name, 0) for name in ("token_version", "client_version")]
+    return (
+        all(isinstance(text, str) and "\x00" not in text for text in texts)
+        and all(type(version) is int and 0 <= version <= LARGEST_INTEGER for version in versions)
+        and type(claims.get("exp")) in {int, float}
+        and ("token_version" not in claims or _is_user_id(claims["sub"]))
+        and ("family" not in claims or _is_uuid(claims["family"]))
+    )
+
+
+def _is_user_id(subject: str) -> bool:
+    is_number = subject.isascii() and subject.isdecimal() and len(subject) <= len(str(LARGEST_INTEGER))
+    return is_number and int(subject) <= LARGEST_INTEGER
+
+
+def _is_uuid(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(uuid.UUID(value))
+    except ValueError:
+        return False
 
 
 def good_claims(token: str) -> dict[str, Any] | None:

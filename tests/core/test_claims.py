@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import httpx2
 import pytest
+from asgiref.sync import sync_to_async
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joserfc.jws import JWSRegistry
@@ -23,6 +24,7 @@ from project.accounts.models import User
 from project.config import ClaimNames, config
 from tests.core.issuer import KEY, TRUSTED, Publisher, by_hand, claims
 from tests.fixtures import IssueToken, assert_problem, bearer, sign
+from tests.identity.flows import web_client
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.attack]
 
@@ -262,3 +264,25 @@ async def test_issuers_pages__header_that_is_no_object__is_no_token(client: http
             await client.post("/o/revoke/", data={"token": made_up, "client_id": "x"}),
         ]
         assert all(answer.status_code < 500 for answer in answers), header
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "name", ["sub", "exp", "jti", "scope", "client_id", "token_version", "client_version", "family"]
+)
+async def test_issuers_pages__tokens_of_ours_with_odd_claims__are_no_tokens(
+    name: str, client: httpx2.AsyncClient, alice: User
+) -> None:
+    good = {
+        "iss": config.base_url, "aud": config.api_audience, "sub": str(alice.pk), "client_id": "web", "jti": "j",
+        "exp": int(time.time()) + 300, "scope": "openid", "token_version": 0,
+    }  # fmt: skip
+    await sync_to_async(web_client)()
+    assert (await client.get("/o/userinfo/", headers=bearer(sign(good)))).status_code == 200
+
+    for value in (None, True, -1, HUGE, "\x00", "x" * 5000 + "\x00", ["openid"], {"a": 1}, [[]], 1.5):
+        if name == "exp" and value == 1.5:
+            continue  # A time of the past.
+        odd = sign({**good, name: value})
+        assert (await client.get("/o/userinfo/", headers=bearer(odd))).status_code == 401, value
+        assert (await client.post("/o/revoke/", data={"token": odd, "client_id": "web"})).status_code == 200, value
