@@ -280,7 +280,8 @@ async def test_issuers_pages__tokens_of_ours_with_odd_claims__are_no_tokens(
     await sync_to_async(web_client)()
     assert (await client.get("/o/userinfo/", headers=bearer(sign(good)))).status_code == 200
 
-    for value in (None, True, -1, HUGE, "\x00", "x" * 5000 + "\x00", ["openid"], {"a": 1}, [[]], 1.5):
+    values: list[Any] = [None, True, -1, HUGE, "\x00", "x" * 5000 + "\x00", ["openid"], {"a": 1}, [[]], 1.5]
+    for value in values:
         if name == "exp" and value == 1.5:
             continue  # A time of the past.
         odd = sign({**good, name: value})

@@ -275,7 +275,7 @@ def test_client__takes_the_id_of_a_deleted_one__has_tokens_that_are_newer_than_t
 @pytest.mark.parametrize("by_sql", [False, True])
 def test_user__deleted_and_made_again_with_the_same_id__has_new_tokens_only(by_sql: bool, alice: User) -> None:
     old = issue_access_token(alice, [], ttl_s=300, client_id="tests")
-    row: dict[str, Any] = User.objects.values().get(pk=alice.pk)
+    row: dict[str, Any] = {**User.objects.values().get(pk=alice.pk)}
     User.objects.all().delete()
     assert not is_active(old)
 
