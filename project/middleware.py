@@ -62,7 +62,7 @@ class RequestId:
 class HeadLimits:
     """Refuses a request whose head is larger than ``project.http_limits`` allows, before any other layer reads it.
 
-    A server has limits of its own, but not every server has these, nor has any server one for lists and queries.
+    It judges every head that has an end. ``project.protocol`` bounds only a head that has none.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -13,10 +13,12 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from project.connections import Connections
-from project.http_limits import MAX_HEADER_BYTES, MAX_HEADER_LENGTH, MAX_HEADER_LINES, MAX_TARGET_LENGTH
+from project.http_limits import MAX_HEADER_BYTES, MAX_TARGET_LENGTH
 
 MAX_PIPELINED = 100
 """Requests that wait for the answers to those before them; the connection closes after the last one accepted."""
+MAX_READ_TARGET = 2**16 - 1
+"""Bytes of the longest target that httptools can take apart; ``MAX_TARGET_LENGTH`` is far below."""
 OFFER = frozenset({b"upgrade", b"http2-settings"})
 """The header fields, and connection options, that offer another protocol (RFC 9110, section 7.8; RFC 7540, 3.2)."""
 
@@ -60,7 +62,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parses; refuses what is malformed (400), or goes on for too long without being a request (414, 431)."""
+        """Parses; refuses what is malformed (400), or goes on for too long without an end of its head (414, 431)."""
         self._unset_keepalive_if_required()
         if self._is_refused:
             return
@@ -123,27 +125,19 @@ class BoundedHttp(HttpToolsProtocol):
         return b"".join([*lines, b"\r\n"])
 
     def on_headers_complete(self) -> None:
-        """Begins the request.
+        """Begins the request. A head that has ended is the app's to refuse (``project.middleware.HeadLimits``).
 
         Raises:
-            RefusedError: it is over a limit.
+            RefusedError: the target is too long to be taken apart, or too many requests wait already.
         """
-        # Most heads come in few bytes, which then need not be counted by line. After another in one segment it is 0.
-        is_small = 0 < self._pending_bytes <= MAX_HEADER_LENGTH and len(self.url) <= MAX_TARGET_LENGTH
-        if not is_small or len(self.headers) > MAX_HEADER_LINES:
-            self._check_lengths()
+        if len(self.url) > MAX_READ_TARGET:
+            raise RefusedError(HTTPStatus.REQUEST_URI_TOO_LONG)
         if self.pipeline and len(self.pipeline) >= MAX_PIPELINED:
             raise RefusedError(HTTPStatus.TOO_MANY_REQUESTS)
         self._pending_bytes = 0
         self._held.renew(self)
         super().on_headers_complete()
         self.headers = DISCARDED_TRAILERS
-
-    def _check_lengths(self) -> None:
-        lengths = [len(name) + len(value) + len(b": \r\n") for name, value in self.headers]
-        is_too_much = len(lengths) > MAX_HEADER_LINES or sum(lengths) > MAX_HEADER_BYTES
-        if is_too_much or max(lengths, default=0) > MAX_HEADER_LENGTH or len(self.url) > MAX_TARGET_LENGTH:
-            raise RefusedError(self._fault_of_length())
 
     def _fault_of_length(self) -> HTTPStatus:
         if len(self.url) > MAX_TARGET_LENGTH:

@@ -36,25 +36,25 @@ def hurried(migrated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def line(length: int, number: int = 0) -> str:
-    """A header line that counts for so many bytes, its end included."""
-    name = f"X-{number}: "
-    return name + "x" * (length - len(name) - 2)
+    """A header line whose name and value have so many bytes."""
+    name = f"X-{number}"
+    return f"{name}: {'x' * (length - len(name))}"
 
 
 @pytest.mark.parametrize(
     ("given", "status"),
     [
         (request("/healthz", *(line(40, number) for number in range(MAX_HEADER_LINES - 2)), last=True), 200),
-        (request("/healthz", *(line(40, number) for number in range(MAX_HEADER_LINES))), 431),
+        (request("/healthz", *(line(40, number) for number in range(MAX_HEADER_LINES)), last=True), 431),
         (request("/healthz", line(MAX_HEADER_LENGTH), last=True), 200),
-        (request("/healthz", line(MAX_HEADER_LENGTH + 1)), 431),
-        (request("/healthz", "N" * MAX_HEADER_LENGTH + ": 1"), 431),
+        (request("/healthz", line(MAX_HEADER_LENGTH + 1), last=True), 431),
+        (request("/healthz", "N" * MAX_HEADER_LENGTH + ": 1", last=True), 431),
         (request("/healthz", *[line(MAX_HEADER_LENGTH - 100)] * 4, last=True), 200),
-        (request("/healthz", *[line(MAX_HEADER_LENGTH)] * 4), 431),
-        (request("/healthz", *[line(MAX_HEADER_LENGTH)] * 15), 431),
-        (request(f"/healthz?{'q' * (MAX_TARGET_LENGTH - 9)}", last=True), 200),
-        (request(f"/healthz?{'q' * (MAX_TARGET_LENGTH - 8)}"), 414),
-        (request(f"/healthz?{'q' * 70_000}"), 414),
+        (request("/healthz", *[line(MAX_HEADER_LENGTH)] * 4, last=True), 431),
+        (request("/healthz", *[line(MAX_HEADER_LENGTH)] * 15, last=True), 431),
+        (request(f"/healthz?{'q' * (MAX_TARGET_LENGTH - 8)}", last=True), 200),
+        (request(f"/healthz?{'q' * (MAX_TARGET_LENGTH - 7)}", last=True), 414),
+        (request(f"/healthz?{'q' * 70_000}", last=True), 414),
     ],
     ids=[
         "as many lines as may be",
@@ -78,6 +78,26 @@ def test_head__about_its_limits__is_served_or_refused(segments: str, given: byte
     found = exchange(server, *pieces, pause_s=0)
 
     assert [answer for answer, _body in found] == [status]
+
+
+@pytest.mark.parametrize(
+    ("over", "kind"),
+    [
+        (request("/api/v1/users", line(MAX_HEADER_LENGTH + 1)), "headers-too-large"),
+        (request("/api/v1/users", *["X: y"] * MAX_HEADER_LINES), "headers-too-large"),
+        (request(f"/api/v1/users?{'q' * MAX_TARGET_LENGTH}"), "uri-too-long"),
+    ],
+    ids=["a line too long", "a line too many", "a target too long"],
+)
+def test_head__over_a_limit_of_the_api__is_answered_with_a_problem_and_so_is_what_follows(
+    over: bytes, kind: str, server: Server
+) -> None:
+    (status, body), last = exchange(server, over + LAST)
+
+    problem = json.loads(body)
+    assert (problem["status"], problem["type"].rpartition("/")[2]) == (status, kind)
+    assert problem["request_id"]
+    assert last == (200, b"ok")
 
 
 @pytest.mark.parametrize(
@@ -186,9 +206,9 @@ def test_request__malformed__is_answered_after_those_before_it(fault: bytes, ser
 
 
 def test_head__over_a_limit_behind_others__lets_them_be_answered_first(server: Server) -> None:
-    found = exchange(server, HEALTH * 3 + request("/healthz", line(MAX_HEADER_LENGTH + 1)))
+    found = exchange(server, HEALTH * 3 + request("/healthz", line(MAX_HEADER_LENGTH + 1)) + LAST)
 
-    assert found == [(200, b"ok")] * 3
+    assert [status for status, _body in found] == [200, 200, 200, 431, 200]
 
 
 def test_requests_in_advance__more_than_may_wait__are_answered_until_the_connection_closes(server: Server) -> None:
