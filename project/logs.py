@@ -10,6 +10,8 @@ from types import TracebackType
 CONTINUED = "\n    "
 """What a further line of a record begins with. The first line of a record never does."""
 MASKED = "***"
+MAX_LINE_LENGTH = 16 * 1024
+"""Characters of a line that are written. A server may log a request before anything has bounded it."""
 MOST_ENCODED = 4
 """How often a parameter's name may be percent-encoded, as in an address within an address, and still be recognized."""
 
@@ -67,6 +69,8 @@ def safe_lines(text: str) -> str:
 
 def safe_line(text: str) -> str:
     """``text`` on one line, without what moves a cursor, changes the direction of text or is a secret parameter."""
+    if len(text) > MAX_LINE_LENGTH:
+        text = f"{text[:MAX_LINE_LENGTH]}... ({len(text)} characters)"
     return without_secrets(printable(text))
 
 

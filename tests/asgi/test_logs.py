@@ -75,6 +75,15 @@ def test_record__any_text__is_one_record(texts: list[str]) -> None:
     assert_is_one_record(logged(texts[0].replace("%", "%%"), error=ValueError(texts[1])))
 
 
+@pytest.mark.parametrize("text", ["x" * 5_000_000, "%61=a&" * 1_000_000, "\n" * 5_000_000, "code=" * 1_000_000])
+def test_line__of_megabytes__is_cut_before_work_is_done_on_it(text: str) -> None:
+    record = logged("GET %s", text)
+
+    assert_is_one_record(record)
+    assert len(record) < 50_000
+    assert f" ({len(text) + 4} characters)" in record
+
+
 NAMES = [
     "id_token_hint", "id_token", "code", "user_code", "access_token", "refresh_token", "device_code", "client_secret",
     "password", "token", "state", "nonce", "code_verifier", "client_assertion", "logout_token", "subject_token",
