@@ -1,5 +1,6 @@
 """Changes that most resources have: some columns of one row, from a version that was seen; many new rows at once."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -88,15 +89,19 @@ class InsertMany:
     def _some(self, count: int) -> Statement:
         rows: list[dict[Any, Any]] = [{name: bindparam(f"{name}_{n}") for name in self._columns} for n in range(count)]
         new = postgresql.insert(self._table).values(rows)
-        return Statement(new.on_conflict_do_nothing().returning(self._unique))
+        return Statement(new.on_conflict_do_nothing(index_elements=[self._unique]).returning(self._unique))
 
     async def run(self, database: Executor, rows: Sequence[Mapping[str, Any]]) -> set[Any]:
-        """Insert ``rows``; the values of ``unique`` among theirs that other rows have already."""
+        """Insert ``rows``; the values of ``unique`` among theirs that other rows have, of the table or of ``rows``.
+
+        Raises:
+            IntegrityError, asyncpg.IntegrityConstraintViolationError: another constraint refused a row.
+        """
         taken, name = set[Any](), self._unique.key
         for some in self._parts(rows):
             values = {f"{column}_{n}": value for n, row in enumerate(some) for column, value in row.items()}
             added = await database.fetch_all(self._statements[len(some)], **values)
-            taken |= {row[name] for row in some} - {row[name] for row in added}
+            taken |= (Counter(row[name] for row in some) - Counter(row[name] for row in added)).keys()
         return taken
 
     def _parts[T](self, rows: Sequence[T]) -> Iterable[Sequence[T]]:

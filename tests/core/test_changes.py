@@ -61,6 +61,24 @@ def test_insert_many__some_are_taken__inserts_the_others(api: Api, parcel: model
     assert models.Parcel.objects.count() == InsertMany.MANY + 3
 
 
+def test_insert_many__a_value_twice__is_taken_in_one_statement_as_in_two(api: Api, sender: int) -> None:
+    rows = [{"number": "P1", "place": "Ulm", "sender_id": sender} for _ in range(InsertMany.MANY)]
+
+    assert api.run(INSERT_MANY.run(api.database, rows)) == {"P1"}
+    assert api.run(INSERT_MANY.run(api.database, rows[:1])) == {"P1"}
+    assert models.Parcel.objects.count() == 1
+
+
+def test_insert_many__another_constraint__is_not_taken_for_the_unique_value(
+    api: Api, parcel: models.Parcel, sender: int
+) -> None:
+    with_id = InsertMany(Parcel, (Parcel.id, Parcel.number, Parcel.place, Parcel.sender_id), unique=Parcel.number)
+    row = {"id": parcel.pk, "number": "P2", "place": "Ulm", "sender_id": sender}
+
+    with pytest.raises(INTEGRITY_ERRORS):
+        api.run(with_id.run(api.database, [row]))
+
+
 def test_refusal__of_a_known_constraint__is_the_domains_error_and_any_other_stays(
     api: Api, parcel: models.Parcel, sender: int
 ) -> None:
