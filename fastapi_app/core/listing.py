@@ -30,6 +30,7 @@ from sqlalchemy import (
     UnaryExpression,
     and_,
     bindparam,
+    false,
     func,
     not_,
     select,
@@ -47,6 +48,9 @@ from fastapi_app.core.statements import Row, Statement
 EARLIEST = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 LATEST = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 """The moments between which a list is narrowed: every database and every time zone knows them."""
+_FIRST = datetime.datetime.min.replace(microsecond=1, tzinfo=datetime.UTC)
+_LAST = datetime.datetime.max.replace(microsecond=999998, tzinfo=datetime.UTC)
+"""The moments between which all rows are: the ones beyond are infinity to asyncpg."""
 
 _LIMIT = bindparam("limit", type_=BigInteger())
 _AFTER_ID = bindparam("after_id", type_=BigInteger())
@@ -94,7 +98,7 @@ class Moment:
 
     @property
     def bounds(self) -> tuple[datetime.datetime, datetime.datetime]:
-        return EARLIEST, LATEST
+        return _FIRST, _LAST
 
     def written(self, value: datetime.datetime) -> str:
         return value.isoformat()
@@ -255,6 +259,9 @@ class Listing:
             raise ValueError(f"{self._name} has no field {', '.join(missing)}")
         if unknown := self._is_ranged - self._orders.keys():
             raise ValueError(f"a range of {self._name} is of no order: {', '.join(sorted(unknown))}")
+        if exclusive := [name for name in sorted(self._is_ranged) if self._orders[name].is_unique]:
+            # Its index has no id, so a page would begin behind the row that has the first bound's value.
+            raise ValueError(f"a range of {self._name} is by a unique text: {', '.join(exclusive)}")
         if nullable := [name for name, order in self._orders.items() if getattr(order.column, "nullable", False)]:
             raise ValueError(f"the order {', '.join(nullable)} of {self._name} is by a column that may be null")
 
@@ -331,7 +338,8 @@ class Listing:
                 .limit(_LIMIT)
             )
             parts.append(select(part.subquery()))
-            found_before.append(not_(and_(prefix <= match, beyond > match)))
+            is_found = and_(prefix <= match, beyond > match)
+            found_before.append(not_(func.coalesce(is_found, false())))  # A text may be null, which has no beginning.
         merged = union_all(*parts).subquery()
         order: list[UnaryExpression[Any] | ColumnElement[Any]] = [bytewise(merged.c.match), merged.c[self._id.key]]
         return Statement(select(merged).order_by(*order).limit(_LIMIT))
@@ -339,7 +347,7 @@ class Listing:
     def _lookup(self, column: Any) -> Statement:
         """The row with a value of ``column``, if what else is asked for holds; null asks for nothing."""
         filters = [
-            one.column == func.coalesce(bindparam(f"filter_{name}", type_=_type_of(one)), one.column)
+            one.column.is_not_distinct_from(func.coalesce(bindparam(f"filter_{name}", type_=_type_of(one)), one.column))
             for name, one in self._filters.items()
         ]
         bounds = []
@@ -355,7 +363,8 @@ class Listing:
         """The page that ``query`` asks for.
 
         Raises:
-            InvalidParameter: it asks for a combination that no index serves, or its cursor is of another list.
+            InvalidParameter: it asks for an unknown order or for a combination that no index serves, or its cursor is
+                of another list.
         """
         if self._search and query.search is not None:
             return await self._found(database, query)
@@ -403,7 +412,11 @@ class Listing:
     def _order(self, query: Any) -> tuple[str, bool, tuple[Any, Any]]:
         """What the page is sorted by, whether the last come first, and the bounds between which it lies."""
         sort = query.sort if self._orders else None
-        by, descending = ("id", False) if sort is None else (sort.lstrip("-"), sort.startswith("-"))
+        by, descending = ("id", False) if sort is None else (sort.removeprefix("-"), sort.startswith("-"))
+        if by not in {"id", *self._orders}:
+            raise InvalidParameter(
+                "sort", f"Sort by {', '.join(('id', *self._orders))}, with a minus for the last first."
+            )
         narrowed = [one for one in self._ranges if one.of(query) != (None, None)]
         if not narrowed:
             return by, descending, (None, None)

@@ -42,7 +42,7 @@ class ExactMoment(types.TypeDecorator[datetime.datetime]):
     def bind_processor(self, dialect: Dialect) -> Any:
         if dialect.name != "sqlite":
             return super().bind_processor(dialect)
-        return lambda value: value.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        return lambda value: value.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 class moment(FunctionElement[datetime.datetime]):  # noqa: N801  As above.

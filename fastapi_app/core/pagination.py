@@ -68,7 +68,7 @@ class PageQuery(BaseModel):
     def listing(self) -> str:
         """Which list this is a page of: its query, but for how much of it is asked for."""
         asked = self.model_dump_json(exclude={"limit", "cursor"}, exclude_defaults=True)
-        return f"{type(self).__name__}{asked}"
+        return f"{type(self).__module__}.{type(self).__qualname__}{asked}"
 
 
 class QueryOf[Q: PageQuery]:

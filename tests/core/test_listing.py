@@ -149,6 +149,79 @@ def test_query__that_no_index_serves__is_refused_by_name(api: Api, asked: dict[s
     assert [error["parameter"] for error in refused.value.errors or ()] == [named]
 
 
+@pytest.mark.parametrize("sort", ["", "-", "--id", "--weight", "-wrong", "wrong", "id,weight", "weight desc"])
+def test_sort__by_an_unknown_order__is_refused(api: Api, parcels: list[models.Parcel], sort: str) -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        listed(api, sort=sort)
+
+    assert [error["parameter"] for error in refused.value.errors or ()] == ["sort"]
+
+
+@pytest.mark.parametrize("asked", [{"sort": "sent_at"}, {"sort": "-sent_at"}, {"sent_from": None}])
+def test_order_by_a_moment__of_any_year__shows_each_row_once(
+    api: Api, parcels: list[models.Parcel], asked: dict[str, Any]
+) -> None:
+    for parcel, year in zip(parcels, (1, 800, 1969, 9998), strict=False):
+        models.Parcel.objects.filter(pk=parcel.pk).update(sent_at=NOON.replace(year=year))
+    models.Parcel.objects.filter(pk=parcels[4].pk).update(sent_at=NOON.replace(year=9999, month=12, day=31))
+
+    found = listed(api, limit=2, **asked)
+
+    years = [row["sent_at"].year for row in found]
+    assert len({row["id"] for row in found}) == 12
+    if "sort" in asked:
+        assert years == sorted(years, reverse=asked["sort"].startswith("-"))
+    assert {row["id"] for row in listed(api, sent_from=NOON)} >= {parcels[3].pk, parcels[4].pk}
+
+
+class NoteQuery(PageQuery):
+    """Which parcels to list, by what may be null."""
+
+    number: str | None = None
+    note: str | None = None
+    search: str | None = None
+
+
+class Unindexed(Listing):
+    """A listing of columns that no index has: what it finds is the same."""
+
+    def _require_indexes(self) -> None:
+        pass
+
+
+def test_row__whose_filtered_or_searched_column_is_null__is_found_by_the_others(
+    api: Api, parcels: list[models.Parcel]
+) -> None:
+    listing = Unindexed(
+        NoteQuery,
+        Parcel.id,
+        SHOWN,
+        filters={"note": Equal(Parcel.note)},
+        unique={"number": Parcel.number},
+        search=(Parcel.note, Parcel.place),
+    )
+    models.Parcel.objects.filter(pk=parcels[0].pk).update(note="")
+
+    def found(**asked: str) -> list[int]:
+        return [row["id"] for row in api.run(listing.page(api.database, NoteQuery(**asked))).items]
+
+    assert found(number=parcels[1].number) == [parcels[1].pk]
+    assert found(number=parcels[1].number, note="") == []
+    assert found(number=parcels[0].number, note="") == [parcels[0].pk]
+    assert found(note="") == [parcels[0].pk]
+    assert found(search="rom") == []
+    models.Parcel.objects.filter(pk=parcels[4].pk).update(place="rome")
+    assert found(search="rom") == [parcels[4].pk]
+
+
+def test_cursor__of_another_query_with_the_same_name__is_refused(api: Api, parcels: list[models.Parcel]) -> None:
+    other = type("ParcelQuery", (PageQuery,), {"__module__": "elsewhere"})
+    cursor = api.run(PARCELS.page(api.database, ParcelQuery(limit=1))).next_cursor
+
+    with pytest.raises(InvalidParameter):
+        api.run(Listing(other, Parcel.id, SHOWN).page(api.database, other(cursor=cursor)))
+
+
 def test_search__with_filters__finds_by_the_beginning(api: Api, parcels: list[models.Parcel]) -> None:
     found = listed(api, search="UL", limit=1)
     lost = listed(api, search="ul", is_lost=True)
@@ -196,6 +269,10 @@ class SortQuery(PageQuery):
         ({"search": (Parcel.note,)}, r"on \(note COLLATE BINARY, id\)"),
         ({"filters": {"is_paid": Flag(Parcel.is_paid)}}, "SortQuery has no field is_paid"),
         ({"ranges": [Range("sent_at", "name", "name")]}, "a range of SortQuery is of no order: sent_at"),
+        (
+            {"orders": {"number": ORDERS["number"]}, "ranges": [Range("number", "name", "name")]},
+            "a range of SortQuery is by a unique text: number",
+        ),
     ],
 )
 def test_declaration__that_cannot_be_served__says_at_import_what_is_missing(
