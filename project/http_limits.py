@@ -1,8 +1,8 @@
 """Bounds on what one request may carry, so that no request costs more than its size explains.
 
 They are checked before any work is done on the request: those of its head by the root
-(``project.middleware.HeadLimits``) or, while it has no end, by the server's protocol; those of its body by the code that
-reads it (docs/decisions/0019-bounds.md).
+(``project.middleware.HeadLimits``) or, while it has no end, by the server's protocol; those of its body by the code
+that reads it (docs/decisions/0019-bounds.md).
 """
 
 MAX_HEADER_BYTES = 64 * 1024
