@@ -37,6 +37,7 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
+from sqlalchemy.sql.visitors import iterate
 
 from fastapi_app.core.database import Executor
 from fastapi_app.core.errors import InvalidParameter
@@ -338,18 +339,17 @@ class Listing:
                 .limit(_LIMIT)
             )
             parts.append(select(part.subquery()))
-            is_found = and_(prefix <= match, beyond > match)
-            found_before.append(not_(func.coalesce(is_found, false())))  # A text may be null, which has no beginning.
+            is_found: ColumnElement[bool] = and_(prefix <= match, beyond > match)
+            if _may_be_null(text):  # Null has no beginning.
+                is_found = func.coalesce(is_found, false())
+            found_before.append(not_(is_found))
         merged = union_all(*parts).subquery()
         order: list[UnaryExpression[Any] | ColumnElement[Any]] = [bytewise(merged.c.match), merged.c[self._id.key]]
         return Statement(select(merged).order_by(*order).limit(_LIMIT))
 
     def _lookup(self, column: Any) -> Statement:
         """The row with a value of ``column``, if what else is asked for holds; null asks for nothing."""
-        filters = [
-            one.column.is_not_distinct_from(func.coalesce(bindparam(f"filter_{name}", type_=_type_of(one)), one.column))
-            for name, one in self._filters.items()
-        ]
+        filters = [_equals_if_given(name, one) for name, one in self._filters.items()]
         bounds = []
         for one in self._ranges:
             key = self._orders[one.order].key
@@ -451,6 +451,18 @@ class Listing:
         order = self._orders[by]
         value = order.written(row[order.column.key])
         return (value,) if order.is_unique else (value, row_id)
+
+
+def _equals_if_given(name: str, one: Filter) -> ColumnElement[bool]:
+    column: Any = one.column
+    wanted = func.coalesce(bindparam(f"filter_{name}", type_=_type_of(one)), column)
+    condition: ColumnElement[bool] = column.is_not_distinct_from(wanted) if _may_be_null(column) else column == wanted
+    return condition
+
+
+def _may_be_null(expression: Any) -> bool:
+    """Whether a column, or a column in an expression, may be null."""
+    return any(getattr(part, "nullable", False) for part in iterate(expression))
 
 
 def _type_of(one: Filter) -> Any:
