@@ -3,7 +3,7 @@
 An address has one stored spelling, its normal form (docs/decisions/0020-addresses.md):
 
 - the local part in NFKC and lower case (UTS 39, section 3.3, asks for NFKC), so that fullwidth letters are plain ones,
-  and of letters, marks and digits beyond ASCII only (RFC 8264, section 4.2), none of them invisible;
+  with the Greek sigma of its place in the word, and of letters, marks and digits beyond ASCII only (RFC 8264, section 4.2), none of them invisible;
 - the domain in A-labels, by IDNA 2008 with the non-transitional mapping of UTS 46.
 
 Whatever is stored, looked up or counted goes through ``looked_up``, so that no spelling can reach an account and be
@@ -40,6 +40,7 @@ _is_invisible = re.compile(
 ).search
 """Letters and marks that are drawn as nothing (Default_Ignorable_Code_Point); email-validator refuses the others."""
 _second_dot = re.compile("(?<=[ij])\u0307+")
+_last_sigma = re.compile(r"(?<=[^\W\d_])σ(?![^\W\d_])")
 
 
 class InvalidAddress(ValueError):
@@ -98,9 +99,12 @@ def _folded(value: str) -> str:
     value = value.strip()
     if value.isascii() or len(value) > LONGEST_TYPED:
         return value.lower()
-    lower = unicodedata.normalize("NFKC", value).lower()
+    # Python's lower case of a capital sigma depends on the letters after it, across dots and marks; IDNA's does not.
+    lower = unicodedata.normalize("NFKC", value).replace("Σ", "σ").lower()
     # Turkish capitals become an i with a second dot above, which no reader sees. Marks may compose anew after that.
-    return unicodedata.normalize("NFKC", _second_dot.sub("", lower)).strip()
+    text = unicodedata.normalize("NFKC", _second_dot.sub("", lower)).strip()
+    local, at, domain = text.rpartition("@")
+    return f"{_last_sigma.sub('ς', local.replace('ς', 'σ'))}{at}{domain}"
 
 
 def _domain(domain: str) -> tuple[str, str]:
@@ -176,10 +180,12 @@ def _check_scripts(word: str, *, has_ascii_around: bool) -> None:
 
 
 def _script(character: str) -> str | None:
-    """Returns the script of a letter or a digit, which its Unicode name begins with."""
-    if unicodedata.category(character)[0] not in "LN" or (character.isascii() and not character.isalpha()):
-        return None  # ASCII digits and marks go with every script.
-    first, _, rest = unicodedata.name(character, "").partition(" ")
+    """Returns the script of a letter, a digit or a mark, which its Unicode name begins with."""
+    if unicodedata.category(character)[0] not in "LNM" or (character.isascii() and not character.isalpha()):
+        return None  # ASCII digits and signs go with every script.
+    first, _, rest = unicodedata.name(character, "UNKNOWN").partition(" ")
+    if first == "COMBINING":
+        return None  # So do accents; other marks belong to the script that they are named after.
     name = rest if first == "EXTENDED" else first
     script = name.partition(" ")[0].partition("-")[0]  # ARABIC-INDIC, KATAKANA-HIRAGANA.
     return "CJK" if script == "IDEOGRAPHIC" else script

@@ -78,6 +78,10 @@ SPELLINGS = {
     "greek iota": "alιce@example.com",
     "cyrillic in the domain": "alice@exаmple.com",
     "fullwidth in the domain": "alice@ｅxample.com",
+    "hebrew point": "a\u05b0lice@example.com",
+    "arabic vowel": "alic\u064fe@example.com",
+    "musical mark": "alice\U0001d167@example.com",
+    "letter without a name": "alice\U00017000@example.com",
     "arabic-indic digit": "alice١@example.com",
     "right to left": "\u202eecila@example.com",
     "name": "Alice <alice@example.com>",
@@ -123,6 +127,21 @@ INTERNATIONAL = {
 @pytest.mark.parametrize(("typed", "stored"), INTERNATIONAL.items())
 def test_address__international_or_internal__has_one_stored_form(typed: str, stored: str) -> None:
     assert normal_form(typed) == stored
+
+
+SIGMAS = ["νικος.παππας@example.com", "ΝΙΚΟΣ.ΠΑΠΠΑΣ@example.com", "νικοσ.παππασ@example.com", "νικοϲ.παππας@example.com"]
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("spelling", SIGMAS)
+def test_spelling__any_sigma__is_the_sigma_of_its_place(spelling: str) -> None:
+    assert normal_form(spelling) == SIGMAS[0]
+    assert normal_form(spelling.replace("@", "1@")) == SIGMAS[0].replace("@", "1@")
+
+
+@pytest.mark.parametrize("typed", ["u@ΝΙΚΟΣ.ΕΛΣ", "u@νικοσ.ελσ"])
+def test_domain__capital_sigma__is_a_medial_one_as_browsers_map_it(typed: str) -> None:
+    assert shown(normal_form(typed)) == "u@νικοσ.ελσ"
 
 
 @pytest.mark.parametrize(
