@@ -1,7 +1,8 @@
 """The SQL of the triggers that end tokens, with the names of tables and columns that the models have.
 
 On PostgreSQL no trigger's definition names a column: its function compares the rows. PostgreSQL would refuse to change
-the type of a column that a definition names.
+the type of a column that a definition names. Each function keeps the ``search_path`` of the connection that made it:
+a writer may have another one, as ``pg_restore`` and ``psql`` have.
 """
 
 from collections import defaultdict
@@ -308,6 +309,7 @@ def _postgresql(n: Names) -> list[Trigger]:
             {_insert_event(n)} VALUES ('client', OLD.{c.client_id}, OLD.{c.token_version} + 1, {CLIENT_DELETED});
             RETURN NULL;"""
     giving = [_giving(n, name, link, users, event) for name, link, users in _links(n) for event in _EVENTS]
+    emptying = [_emptying(n, name, link, users) for name, link, users in _links(n)]
     return [
         _row_trigger("user", "BEFORE UPDATE", u, user),
         _row_trigger("new_user", "BEFORE INSERT", u, user_made),
@@ -316,6 +318,7 @@ def _postgresql(n: Names) -> list[Trigger]:
         _row_trigger("new_client", "BEFORE INSERT", c, client_made),
         _row_trigger("deleted_client", "AFTER DELETE", c, client_deleted),
         *giving,
+        *emptying,
     ]
 
 
@@ -339,6 +342,25 @@ def _giving(n: Names, name: str, link: _Link, users: Callable[[str], str], event
     )
 
 
+def _emptying(n: Names, name: str, link: _Link, users: Callable[[str], str]) -> Trigger:
+    """Ends the tokens of all users of a table that is truncated, for which no other trigger fires."""
+    u = n.user
+    function = _function(
+        f"{name}_truncate",
+        f"""
+        BEGIN
+            UPDATE {u} SET {u.token_version} = {u.token_version} + 1
+            WHERE {u.id} IN ({users(f"SELECT {link.holder} FROM {link}")});
+            RETURN NULL;""",
+    )
+    return Trigger(
+        link.table,
+        f"""{function}
+        CREATE TRIGGER {{name}} BEFORE TRUNCATE ON {link}
+        FOR EACH STATEMENT EXECUTE FUNCTION {PREFIX}_of_{name}_truncate()""",
+    )
+
+
 def _row_trigger(name: str, event: str, table: _Table, body: str) -> Trigger:
     return Trigger(
         table.table,
@@ -349,6 +371,7 @@ def _row_trigger(name: str, event: str, table: _Table, body: str) -> Trigger:
 
 def _function(name: str, body: str) -> str:
     return f"""
-        CREATE OR REPLACE FUNCTION {PREFIX}_of_{name}() RETURNS trigger LANGUAGE plpgsql AS $$
+        CREATE OR REPLACE FUNCTION {PREFIX}_of_{name}() RETURNS trigger LANGUAGE plpgsql
+        SET search_path FROM CURRENT AS $$
         DECLARE{body}
         END $$;"""

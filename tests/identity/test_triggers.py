@@ -13,7 +13,7 @@ import httpx2
 import psycopg
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.core.management import CommandError, call_command
 from django.db import connection
 
@@ -293,3 +293,39 @@ def test_user__deleted_and_made_again_with_the_same_id__has_new_tokens_only(by_s
     assert [is_active(old), is_active(new)] == [False, True]
     ended = RevocationEvent.objects.filter(kind="user", subject=str(alice.pk), version__gt=again.token_version)
     assert not ended.exists(), "the API takes the new token"
+
+
+@pytest.mark.postgresql
+@pytest.mark.attack
+@pytest.mark.parametrize("table", ["accounts_user_groups", "auth_group_permissions", "auth_group"])
+def test_memberships__truncated__end_the_tokens_of_their_users(table: str, alice: User, bob: User) -> None:
+    group = Group.objects.create(name="staff")
+    group.user_set.add(alice)
+    group.permissions.add(Permission.objects.get(codename="view_user"))
+    RevocationEvent.objects.all().delete()
+
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {table} CASCADE")
+
+    assert {event.subject for event in RevocationEvent.objects.all()} == {str(alice.pk)}
+
+
+@pytest.mark.postgresql
+@pytest.mark.attack
+@pytest.mark.parametrize("search_path", ["", "decoy, public"])
+def test_user__written_under_another_search_path__still_ends_tokens(search_path: str, alice: User) -> None:
+    group = Group.objects.create(name="staff")
+    RevocationEvent.objects.all().delete()
+
+    with psycopg.connect(config.database) as by_hand:
+        by_hand.execute("CREATE SCHEMA decoy")
+        for table in ("accounts_user", "identity_revocationevent", "oauth2_provider_refreshtoken"):
+            by_hand.execute(f"CREATE TABLE decoy.{table} (LIKE public.{table} INCLUDING ALL)")
+        by_hand.execute("SELECT set_config('search_path', %s, false)", [search_path])
+        by_hand.execute("UPDATE public.accounts_user SET is_active = false")
+        by_hand.execute(
+            "INSERT INTO public.accounts_user_groups (user_id, group_id) VALUES (%s, %s)", [alice.pk, group.pk]
+        )
+        by_hand.execute("DROP SCHEMA decoy CASCADE")
+
+    assert list(RevocationEvent.objects.order_by("version").values_list("version", flat=True)) == [1, 2]
