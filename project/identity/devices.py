@@ -1,13 +1,14 @@
 """Devices that somebody has signed in from before: guesses made elsewhere do not lock these out.
 
-A cookie names, for each account that has signed in with it, the user, the ``token_version`` of that moment and the
-device. It is signed, and believed for that one account only, until the password changes or the user's tokens are ended
-(both raise ``token_version``). It lets nobody in: it only chooses which limits count a wrong password
-(``project.identity.limits``). OWASP's "device cookies" are the model.
+A cookie names, for each account that has signed in with it, the user, the ``password_version`` of that moment and the
+device. It is signed, and believed for that one account only, until the password changes. What else ends tokens (a
+permission that is given or taken, a deactivation) says nothing about the device, and leaves it known. The cookie lets
+nobody in: it only chooses which limits count a wrong password (``project.identity.limits``). OWASP's "device cookies"
+are the model.
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from django.conf import settings
@@ -33,7 +34,7 @@ _DEVICE = "_identity_known_device"
 @dataclass(frozen=True, slots=True)
 class _Entry:
     user_id: int
-    token_version: int
+    password_version: int
     device: str
 
 
@@ -48,8 +49,8 @@ def known_device(request: HttpRequest, address: str) -> str | None:
 def _find(entries: list[_Entry], address: str) -> str | None:
     if not entries:
         return None  # Without a signed cookie a guess costs no query.
-    account = User.objects.filter(email=address).values_list("pk", "token_version").first()
-    return next((entry.device for entry in entries if (entry.user_id, entry.token_version) == account), None)
+    account = User.objects.filter(email=address).values_list("pk", "password_version").first()
+    return next((entry.device for entry in entries if (entry.user_id, entry.password_version) == account), None)
 
 
 def _entries(request: HttpRequest) -> list[_Entry]:
@@ -76,16 +77,14 @@ def signed_in(request: HttpRequest) -> User | None:
 
 def remember_device(request: HttpRequest, response: HttpResponseBase, user: User) -> None:
     """Sets the cookie of a device that ``user`` has just signed in from."""
-    # A hash that was renewed at sign-in may have raised the version since the user was read.
-    version = User.objects.values_list("token_version", flat=True).get(pk=user.pk)
     entries = _entries(request)
     # The device keeps its id, and with it what is counted against it.
     device = next((entry.device for entry in entries if entry.user_id == user.pk), secrets.token_urlsafe(12))
     others = [entry for entry in entries if entry.user_id != user.pk][: MOST_ACCOUNTS - 1]
-    kept = [(entry.user_id, entry.token_version, entry.device) for entry in (_Entry(user.pk, version, device), *others)]
+    entries = [_Entry(user.pk, user.password_version, device), *others]
     response.set_cookie(
         COOKIE,
-        signing.dumps(kept, salt=SALT),
+        signing.dumps([astuple(entry) for entry in entries], salt=SALT),
         max_age=KEPT_S,
         secure=settings.SESSION_COOKIE_SECURE,
         httponly=True,

@@ -20,6 +20,7 @@ from project.identity import devices
 from project.identity.devices import COOKIE, SALT
 from project.identity.limits import SIGN_INS, SignIn, network
 from project.identity.pages import LoginForm
+from project.identity.revocation import end_user
 from tests.fixtures import give
 from tests.identity.flows import Browser
 
@@ -199,24 +200,41 @@ def password_changes(user: User) -> None:
     user.save()
 
 
-def tokens_are_ended(user: User) -> None:
-    user.token_version += 1
-    user.save()
-
-
 def address_goes_to_somebody_else(user: User) -> None:
     User.objects.filter(pk=user.pk).update(email="former@example.com")
     give(User.objects.create_user("alice@example.com", "correct horse"), "view_user")
 
 
 @pytest.mark.attack
-@pytest.mark.parametrize("change", [password_changes, tokens_are_ended, address_goes_to_somebody_else])
+@pytest.mark.parametrize("change", [password_changes, address_goes_to_somebody_else])
 def test_device__known_before_a_change__is_a_stranger_afterwards(change: Callable[[User], None], reader: User) -> None:
     cookie = device_of(browser_at("192.0.2.7"))
     change(reader)
     attacked()
 
     assert browser_at("203.0.113.9", cookie).log_in().status_code == 429
+
+
+def permission_is_given(user: User) -> None:
+    give(user, "add_user")
+
+
+def leaves_and_comes_back(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    User.objects.filter(pk=user.pk).update(is_active=True)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("change", [permission_is_given, leaves_and_comes_back, end_user])
+def test_device__tokens_ended_by_something_else_than_a_password__is_still_known(
+    change: Callable[[User], None], reader: User
+) -> None:
+    cookie = device_of(browser_at("192.0.2.7"))
+    change(reader)
+    attacked()
+
+    assert User.objects.get(pk=reader.pk).token_version > reader.token_version
+    assert browser_at("203.0.113.9", cookie).log_in().status_code == 302
 
 
 def forged(entries: Any) -> str:
@@ -227,11 +245,11 @@ def forged(entries: Any) -> str:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda user: forged([(user.pk, user.token_version, "x")]),
-        lambda user: signing.dumps([(user.pk, user.token_version, "x")], salt="another"),
+        lambda user: forged([(user.pk, user.password_version, "x")]),
+        lambda user: signing.dumps([(user.pk, user.password_version, "x")], salt="another"),
         lambda user: signing.dumps({"user": user.pk}, salt=SALT),
         lambda user: signing.dumps([[user.pk]], salt=SALT),
-        lambda user: signing.dumps([(str(user.pk), str(user.token_version), "x")], salt=SALT),
+        lambda user: signing.dumps([(str(user.pk), str(user.password_version), "x")], salt=SALT),
         lambda _user: "x" * 100_000,
         lambda _user: "nonsense:at:all",
         lambda _user: "é",
