@@ -2,8 +2,9 @@
 
 An address has one stored spelling, its normal form (docs/decisions/0020-addresses.md):
 
-- the local part in NFKC and lower case (UTS 39, section 3.3, asks for NFKC), so that fullwidth letters are plain ones,
-  with the Greek sigma of its place in the word, and of letters, marks and digits beyond ASCII only (RFC 8264, section 4.2), none of them invisible;
+- the local part in NFKC and lower case (UTS 39, section 3.3, asks for NFKC), so that fullwidth letters are plain ones
+  and a Greek sigma is the one that its place in the word asks for; and of letters, marks and digits beyond ASCII only
+  (RFC 8264, section 4.2), none of them invisible;
 - the domain in A-labels, by IDNA 2008 with the non-transitional mapping of UTS 46.
 
 Whatever is stored, looked up or counted goes through ``looked_up``, so that no spelling can reach an account and be
@@ -40,7 +41,8 @@ _is_invisible = re.compile(
 ).search
 """Letters and marks that are drawn as nothing (Default_Ignorable_Code_Point); email-validator refuses the others."""
 _second_dot = re.compile("(?<=[ij])\u0307+")
-_last_sigma = re.compile(r"(?<=[^\W\d_])σ(?![^\W\d_])")
+_CAPITAL_SIGMA, _SIGMA, _FINAL_SIGMA = "\u03a3", "\u03c3", "\u03c2"
+_last_sigma = re.compile(rf"(?<=[^\W\d_]){_SIGMA}(?![^\W\d_])")
 
 
 class InvalidAddress(ValueError):
@@ -100,11 +102,11 @@ def _folded(value: str) -> str:
     if value.isascii() or len(value) > LONGEST_TYPED:
         return value.lower()
     # Python's lower case of a capital sigma depends on the letters after it, across dots and marks; IDNA's does not.
-    lower = unicodedata.normalize("NFKC", value).replace("Σ", "σ").lower()
+    lower = unicodedata.normalize("NFKC", value).replace(_CAPITAL_SIGMA, _SIGMA).lower()
     # Turkish capitals become an i with a second dot above, which no reader sees. Marks may compose anew after that.
     text = unicodedata.normalize("NFKC", _second_dot.sub("", lower)).strip()
     local, at, domain = text.rpartition("@")
-    return f"{_last_sigma.sub('ς', local.replace('ς', 'σ'))}{at}{domain}"
+    return f"{_last_sigma.sub(_FINAL_SIGMA, local.replace(_FINAL_SIGMA, _SIGMA))}{at}{domain}"
 
 
 def _domain(domain: str) -> tuple[str, str]:

@@ -129,7 +129,12 @@ def test_address__international_or_internal__has_one_stored_form(typed: str, sto
     assert normal_form(typed) == stored
 
 
-SIGMAS = ["νικος.παππας@example.com", "ΝΙΚΟΣ.ΠΑΠΠΑΣ@example.com", "νικοσ.παππασ@example.com", "νικοϲ.παππας@example.com"]
+SIGMAS = [
+    "νικος.παππας@example.com",
+    "ΝΙΚΟΣ.ΠΑΠΠΑΣ@example.com",
+    "νικοσ.παππασ@example.com",
+    "νικοϲ.παππας@example.com",
+]
 
 
 @pytest.mark.attack
