@@ -47,8 +47,8 @@ def known_device(request: HttpRequest, address: str) -> str | None:
 
 
 def _find(entries: list[_Entry], address: str) -> str | None:
-    if not entries:
-        return None  # Without a signed cookie a guess costs no query.
+    if not entries or "\x00" in address:
+        return None  # Without a signed cookie a guess costs no query. PostgreSQL takes no NUL.
     account = User.objects.filter(email=address).values_list("pk", "password_version").first()
     return next((entry.device for entry in entries if (entry.user_id, entry.password_version) == account), None)
 
