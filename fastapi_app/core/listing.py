@@ -379,7 +379,7 @@ class Listing:
         return PageOf.first_of(rows, query, lambda row: self._place_of(by, row))
 
     async def after(self, database: Executor, row_id: int, *, limit: int) -> list[Row]:
-        """At most ``limit`` rows by id, those that follow ``row_id``: for whoever reads all of them in batches."""
+        """At most ``limit`` rows by id, those that follow ``row_id``; it serves to read all rows in batches."""
         statement = self._pages["id", False, (None,) * len(self._filters)]
         return await database.fetch_all(statement, after_id=row_id, limit=limit)
 
