@@ -97,8 +97,9 @@ class DirectRoute(APIRoute):
             known: dict[Any, int] = {}
             for guard in self._guards:
                 _add_calls(guard, self._calls, known)
-            self._guard_count = len(self._calls)
+            count = len(self._calls)
             _add_calls(self.dependant, self._calls, known)
+            self._guarding, self._following = self._calls[:count], self._calls[count:]
             self._injects_response = any(call.response_name for call in self._calls)
 
     @cached_property
@@ -151,7 +152,7 @@ class DirectRoute(APIRoute):
         """Serve a request that the route takes. Raises what its dependencies and its endpoint raise."""
         request = JsonRequest(scope, receive, send)
         injected = _empty_response() if self._injects_response else None
-        admitted = [await call.function(request) for call in self._calls[: self._guard_count]]
+        admitted = [await call.function(request) for call in self._guarding]
         body = None if self.body_field is None else await _read_json(request)
         value = await self._value(request, injected, body, admitted)
         if isinstance(value, Response):
@@ -171,7 +172,7 @@ class DirectRoute(APIRoute):
 
     async def _value(self, request: Request, response: Response | None, body: Any, values: list[Any]) -> Any:
         errors: list[Any] = []
-        for call in self._calls[self._guard_count :]:
+        for call in self._following:
             arguments = {name: values[index] for name, index in call.results}
             faults = call.read(request, body, arguments) if call.reads else ()
             if faults:

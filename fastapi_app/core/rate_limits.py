@@ -6,13 +6,12 @@ all: docs/decisions/0012-rate-limits.md.
 
 import asyncio
 import hashlib
-import ipaddress
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from limits import parse
@@ -25,6 +24,7 @@ from fastapi_app.core.errors import TooManyRequests, Unavailable
 from fastapi_app.core.problems import problem_response
 from fastapi_app.core.requests import resources_of
 from project.config import Config
+from project.networks import network
 
 if TYPE_CHECKING:
     from fastapi_app.core.redis import SharedRedis
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ADDRESS, PRINCIPAL = "address", "principal"
-LONGEST_ADDRESS = 64
-"""Characters of an address that are read; it has 45 at most, and what comes after them is a zone, or no address."""
 LONGEST_NAME = 128
 """Characters of a caller's name that is counted as it is; of a longer one, its hash is."""
 
@@ -227,24 +225,6 @@ class RateLimits:
 def rate_limited(config: Config) -> list[Middleware]:
     """The middleware, or none where no limit is set."""
     return [Middleware(RateLimits)] if limits_of(config) else []
-
-
-def network(host: str) -> str:
-    """Whom an address stands for: of IPv6, one customer has the whole /64."""
-    return _network(host[:LONGEST_ADDRESS])
-
-
-@lru_cache(maxsize=4096)
-def _network(host: str) -> str:
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:  # A socket without addresses, or what a proxy passed on unseen.
-        return "unknown"
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)  # And not the text, which may have a zone: another one for each request.
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
 async def limits_are_counted(request: Request) -> None:

@@ -1,8 +1,8 @@
 """Freshness: what ends a token before it expires is a row, written where it happens and polled by every process.
 
-What ends a user's or a client's tokens writes the row in the same transaction: triggers of the database do it, whoever
-makes the change (``project/identity/triggers.py``). Every process reads the rows every two seconds, and then refuses
-the tokens from memory.
+What ends a user's or a client's tokens writes the row in the same transaction. Triggers of the database write it,
+whichever program makes the change (``project/identity/triggers.py``). Every process reads the rows every two seconds,
+and then refuses the tokens from memory.
 
 Memory holds the latest rows, up to a bound. While more rows matter, each credential is looked up in the database once,
 and again when further rows were not kept. No clock of this process is compared with another clock: versions say which
@@ -296,7 +296,7 @@ class RevocationView:
         known, _id = self._ended[kind].get(subject, _NEVER)
         self._ended[kind][subject] = max(known, version), row["id"]
         self.changes += 1
-        if kind != "signer":  # Never forgotten: whoever has the key can sign what expires later.
+        if kind != "signer":  # Never forgotten: the key can sign tokens that expire later.
             self._remembered.append(_Remembered(until, row["id"], kind, subject))
 
     def _forget_before(self, moment: float) -> None:

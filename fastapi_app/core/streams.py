@@ -1,6 +1,6 @@
 """Streams: a response that is made while it is sent costs the event loop as long as it lasts.
 
-So each caller has a few at a time, and whoever opens hundreds takes the processor from nobody but themselves.
+So each caller has a few at a time, and a caller who opens hundreds takes no time from the others.
 """
 
 from inspect import isasyncgenfunction, isgeneratorfunction, unwrap
@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from fastapi_app.core.errors import TooManyStreams
 from fastapi_app.core.problems import problem_response
-from fastapi_app.core.rate_limits import network
 from fastapi_app.core.requests import resources_of
+from project.networks import network
 
 
 class StreamPlaces:

@@ -29,7 +29,7 @@ _EMBEDDING = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2002::/16")))
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 _look_ups = ThreadPoolExecutor(max_workers=2, thread_name_prefix="look-up")
-"""The resolver knows no deadline; whoever waits for it does. Its threads begin with the first look-up."""
+"""The resolver knows no deadline; the code that waits for it does. Its threads begin with the first look-up."""
 
 
 class FetchError(Exception):

@@ -11,7 +11,6 @@ numbers and what follows from them.
 """
 
 import hashlib
-import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from limits.errors import StorageError
 from limits.storage import Storage, storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from project import networks
 from project.addresses import LONGEST_TYPED, looked_up
 from project.config import config
 from project.identity.devices import known_device, remember_device, signed_in
@@ -49,15 +49,7 @@ class Limit:
 
 def network(request: HttpRequest) -> str:
     """The client's address; of IPv6 the /64, which is one household's or one machine's."""
-    try:
-        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR") or "")
-    except ValueError:
-        return "unknown"
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    if address.version == 4:  # noqa: PLR2004
-        return str(address)
-    return str(ipaddress.ip_network((address, 64), strict=False))
+    return networks.network(request.META.get("REMOTE_ADDR") or "")
 
 
 def user(request: HttpRequest) -> str:

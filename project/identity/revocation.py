@@ -1,7 +1,7 @@
 """Ends tokens before they expire: each function writes the event that every process polls, in the caller's transaction.
 
 What changes a user (password, activity, superuser, groups, permissions) or a client (activity, scopes) needs no call:
-the database itself notices, whoever writes (project.identity.triggers).
+the database itself notices it, whichever program writes (project.identity.triggers).
 
 What is ended already is not ended again: a caller who repeats a request must not fill the table that every process
 polls. No function compares a moment of this process's clock with one of the database's.

@@ -1,4 +1,4 @@
-"""Triggers: the database itself ends tokens, whoever changes a user or a client (the admin, the API, SQL by hand).
+"""Triggers: the database ends tokens, whichever program changes a user or a client (the admin, the API, SQL by hand).
 
 A new password, activity or superuser flag, and a group or permission that the user or one of their groups gets or
 loses, raise the user's ``token_version``; another activity or other scopes raise the client's. Whatever raises a

@@ -15,10 +15,10 @@ from starlette.types import ASGIApp
 
 from asgi import app
 from fastapi_app.core.credentials import Credential, Principal
-from fastapi_app.core.rate_limits import LONGEST_ADDRESS, network
 from fastapi_app.core.revocation import Revocable
 from fastapi_app.core.security import Authenticator
 from project.http_limits import MAX_CACHED_TEXT, MAX_HEADER_LENGTH
+from project.networks import LONGEST_ADDRESS, network
 from tests.core.test_bounds import Header, ask
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ SOURCES = [ROOT / "asgi.py", *(ROOT / "project").rglob("*.py"), *(ROOT / "fastap
 REVIEWED = {
     "fastapi_app/core/docs.py document": "4 prefixes that the operator serves below",
     "fastapi_app/core/negotiation.py _known_weights": "256 headers of at most MAX_CACHED_TEXT bytes",
-    "fastapi_app/core/rate_limits.py _network": "4,096 addresses of at most LONGEST_ADDRESS characters",
+    "project/networks.py _network": "4,096 addresses of at most LONGEST_ADDRESS characters",
     "project/accounts/hashes.py _warn": "10,000 ids of users that exist",
     "project/addresses.py _known_domain": "1,024 domains, each shorter than an address may be",
     "project/identity/keys.py _private": "8 keys, which are the issuer's",

@@ -16,10 +16,11 @@ from pydantic import SecretStr
 
 from asgi import app
 from fastapi_app.core import rate_limits, redis, resources
-from fastapi_app.core.rate_limits import Limit, MemoryCounter, SharedCounter, limits_of, network, rate_limited
+from fastapi_app.core.rate_limits import Limit, MemoryCounter, SharedCounter, limits_of, rate_limited
 from fastapi_app.core.redis import SharedRedis, open_redis
 from project.accounts.models import User
 from project.config import config
+from project.networks import network
 from tests.asgi.server import serving
 from tests.fixtures import IssueToken, absent, assert_problem, bearer
 
